@@ -1,0 +1,91 @@
+"""How a formula is applied: the checks, then the backend that runs it in float64 and casts once.
+
+Checks look at type, shape, dtype and device alone, never at an array's values: they cost a microsecond or two,
+trace under every compiler and never wait for a device. What differs between frameworks is the backends' business.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fastgen_rf._typing import Array, ArrayT, Formula
+from fastgen_rf.backends import Backend, backend_of
+
+TimeT = TypeVar("TimeT", bound="Array | float")
+
+_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
+
+
+def evaluate(
+    formula: Formula, first: tuple[str, Array], second: tuple[str, Array], t: Array | float, like: ArrayT
+) -> ArrayT:
+    """Evaluate ``formula(first, second, t)`` in float64 and round once, to the dtype of ``like``.
+
+    ``first`` and ``second`` come with the names that their callers know them by, for the error messages.
+    """
+    name, array = first
+    other_name, other = second
+    shape = array.shape
+    backend = floating_backend(array, name)
+    _check_belongs(backend, array, name, other, other_name)
+    if other.shape != shape:
+        raise ValueError(
+            f"{name} and {other_name} must have the same shape, got {_show(shape)} and {_show(other.shape)}"
+        )
+    t = checked_time(t)
+    if not isinstance(t, float):
+        _check_belongs(backend, array, name, t, "t")
+        if not fits(t.shape, shape):
+            raise ValueError(
+                f"t must have a leading part of {name}'s shape {_show(shape)}, or broadcast to it after trailing "
+                f"singleton axes, got {_show(t.shape)}; expand_like(t, {name}, axes=...) lays t on other axes"
+            )
+    result: ArrayT = backend.evaluate(formula, array, other, t, like.dtype)
+    return result
+
+
+def floating_backend(array: Array, name: str) -> Backend:
+    """Find the backend that serves ``array``, a real floating array."""
+    backend = backend_of(array, name)
+    if not backend.is_floating(array.dtype):
+        raise TypeError(
+            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name == 't' else ''}"
+        )
+    return backend
+
+
+def checked_time(t: TimeT) -> TimeT | float:
+    """Check a Python number (a float in [0, 1], or the ints 0 and 1); let anything else pass."""
+    if isinstance(t, float):
+        if not 0.0 <= t <= 1.0:  # NaN fails too
+            raise ValueError(f"t must lie in [0, 1], got {t!r}")
+        return t if type(t) is float else float(t)  # numpy.float64 times a tensor asks NumPy to multiply
+    if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
+        return float(t)
+    if isinstance(t, (int, complex)):
+        hint = _INTEGER_TIME if type(t) is int else ""
+        raise TypeError(f"t must be a float in [0, 1] or a real floating array, got {t!r}{hint}")
+    return t
+
+
+def fits(shape: Any, target: Any) -> bool:
+    """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, target, strict=False))
+
+
+def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
+    """Check that ``other`` is a floating array of the same framework and device as ``array``."""
+    theirs = floating_backend(other, other_name)
+    if theirs is not backend and theirs != backend:
+        raise TypeError(
+            f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}"
+        )
+    if not backend.share_device(array, other):
+        raise ValueError(
+            f"{name} and {other_name} must be on one device, "
+            f"got {backend.device(array)} and {backend.device(other)}"
+        )
+
+
+def _show(shape: Any) -> str:
+    return str(tuple(shape))

@@ -1,0 +1,33 @@
+"""The types that more than one module speaks of: arrays, times, formulas and laws.
+
+Only names live here, nothing that runs. The array protocol asks for what every framework's array has
+and no more, so that ``torch.Tensor``, ``jax.Array``, ``numpy.ndarray`` and ``cupy.ndarray`` all satisfy
+it and a public function returns the type that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+
+class Array(Protocol):
+    """What the library asks of an array before a backend takes over."""
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def shape(self) -> Any: ...
+
+
+ArrayT = TypeVar("ArrayT", bound=Array)
+
+Formula: TypeAlias = Callable[[Any, Any, Any, Callable[[Any, float], Any]], Any]
+"""``formula(first, second, t, maximum)``: one RF formula in plain operators and ``maximum``.
+
+The operands are float64 arrays, Python floats or double-words; the formula cannot tell.
+"""
+
+Law: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+"""``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

@@ -1,0 +1,127 @@
+"""Which backend serves these arrays, this rng, this device: the one place that knows the frameworks' names.
+
+A framework is looked for among the modules already imported, and its backend is imported when first needed: whoever
+holds a framework's array or generator has imported the framework. The checks are plain ``isinstance`` and import
+statements because ``torch.compile`` traces those, where it stops at caches and at importlib.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastgen_rf.backends._standard import Backend
+
+__all__ = ["Backend", "backend_of", "backend_for_draws"]
+
+
+def _load_numpy() -> Backend:
+    import fastgen_rf.backends._numpy as module
+
+    return module.BACKEND
+
+
+def _load_torch() -> Backend:
+    import fastgen_rf.backends._torch as module
+
+    return module.BACKEND
+
+
+def _load_jax() -> Backend:
+    import fastgen_rf.backends._jax as module
+
+    return module.BACKEND
+
+
+def _load_cupy() -> Backend:
+    import fastgen_rf.backends._cupy as module
+
+    return module.BACKEND
+
+
+_ARRAYS = (
+    ("numpy", "ndarray", _load_numpy),
+    ("torch", "Tensor", _load_torch),
+    ("jax", "Array", _load_jax),
+    ("cupy", "ndarray", _load_cupy),
+    ("numpy", "generic", _load_numpy),
+)
+_ROOTS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "jaxlib": _load_jax, "cupy": _load_cupy}
+
+
+def backend_of(array: Any, name: str) -> Backend:
+    """Find the backend that serves ``array``, which the caller knows as ``name``."""
+    for root, kind, load in _ARRAYS:
+        module = sys.modules.get(root)
+        if module is not None and isinstance(array, getattr(module, kind)):
+            return load()
+    from array_api_compat import array_namespace
+
+    try:
+        return Backend(array_namespace(array))
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
+            f"got {type(array).__name__}"
+        ) from None
+
+
+def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
+    """Find the one framework that ``rng``, ``xp``, ``device`` and ``dtype`` name between them.
+
+    A NumPy generator serves every framework and so names NumPy only where nothing else names another.
+    """
+    if isinstance(rng, bool):
+        raise TypeError(f"rng must be a generator, a JAX key, an int or None, got {rng!r}")
+    says = {
+        "xp": None if xp is None else _of_namespace(xp),
+        "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
+        "device": _of_value(device, "device"),
+        "dtype": None if isinstance(dtype, (np.dtype, type)) else _of_value(dtype, "dtype"),
+    }
+    named = {name: backend for name, backend in says.items() if backend is not None}
+    if not named:
+        if isinstance(rng, np.random.Generator):
+            return _load_numpy()
+        raise TypeError(
+            "rng, xp, device and dtype name no framework: pass rng (a numpy.random.Generator, torch.Generator, JAX key "
+            "or cupy.random.Generator), xp (numpy, torch, jax.numpy, cupy), a torch.device or a torch.dtype"
+        )
+    (name, backend), *others = named.items()
+    for other_name, other in others:
+        if other != backend:
+            raise TypeError(
+                f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}"
+            )
+    if not isinstance(rng, np.random.Generator):
+        backend.check_rng(rng)
+    return backend
+
+
+def _of_namespace(xp: Any) -> Backend:
+    """Backend of a namespace: a framework's own, or as array_api_compat wraps it."""
+    name = getattr(xp, "__name__", "")
+    load = _ROOTS.get(name.rpartition("array_api_compat.")[2].partition(".")[0])
+    if load is not None:
+        return load()
+    if not hasattr(xp, "asarray"):
+        raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
+    from array_api_compat import array_namespace
+
+    return Backend(array_namespace(xp.asarray(0.0)))
+
+
+def _of_value(value: Any, name: str) -> Backend | None:
+    """Backend of a framework's generator, device or dtype; None where the value names none."""
+    if value is None or isinstance(value, (str, int)):
+        return None
+    root = type(value).__module__.partition(".")[0]
+    load = _ROOTS.get(root)
+    if load is not None:
+        return load()
+    namespace = sys.modules.get(root)
+    if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
+        raise TypeError(f"{name} must be a value that an array framework knows, got {type(value).__name__}")
+    return Backend(namespace)

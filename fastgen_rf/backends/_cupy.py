@@ -1,0 +1,71 @@
+"""CuPy: cupy's own namespace, on the device where the arrays live, whichever is current.
+
+Unlike PyTorch and JAX, CuPy allocates and launches on the current device, so each entry makes the arrays' current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cupy
+from cupyx.scipy import special
+
+from fastgen_rf._typing import Formula
+from fastgen_rf.backends._numpy import NumpyDtypes
+from fastgen_rf.backends._standard import Quantile
+
+
+class CupyBackend(NumpyDtypes):
+    """CuPy arrays on any CUDA device."""
+
+    generator = "cupy.random.Generator"
+
+    def device(self, array: Any) -> Any:
+        return array.device
+
+    def has_float64(self, device: Any) -> bool:
+        return True
+
+    def astype(self, array: Any, dtype: Any) -> Any:
+        return array.astype(dtype, copy=False)
+
+    def permute(self, array: Any, order: Sequence[int]) -> Any:
+        return array.transpose(order)
+
+    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        with first.device:
+            return super().evaluate(formula, first, second, t, dtype)
+
+    def check_rng(self, rng: Any) -> None:
+        kinds = (int, cupy.random.Generator, cupy.random.RandomState)
+        if rng is not None and not isinstance(rng, kinds):
+            raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
+
+    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+        with cupy.cuda.Device(_ordinal(device)):
+            if isinstance(rng, int):
+                rng = cupy.random.default_rng(rng)
+            if rng is None:
+                rng = cupy.random.get_random_state()
+            draw = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
+            return quantile(draw(n, dtype=cupy.float64), cupy, special).astype(dtype)
+
+    def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
+        with cupy.cuda.Device(_ordinal(device)):
+            return cupy.asarray(values.astype(dtype))
+
+    def invert(self, quantile: Quantile, u: Any) -> Any:
+        with u.device:
+            return quantile(u.astype(cupy.float64), cupy, special).astype(u.dtype)
+
+
+def _ordinal(device: Any) -> Any:
+    """Index of a CUDA device given as None (the current one), an index, ``"cuda:1"`` or a ``cupy.cuda.Device``."""
+    if isinstance(device, str):
+        _, _, index = device.partition(":")
+        return int(index) if index else None
+    return device if device is None else int(device)
+
+
+BACKEND = CupyBackend(cupy)

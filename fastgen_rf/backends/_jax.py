@@ -1,0 +1,109 @@
+"""JAX: every evaluation under ``jax.jit``, in a float64 scope that leaves the global x64 flag alone.
+
+The scope (``jax.enable_x64``) is entered around a formula's call, so that a Python float comes in as float64; inside
+an outer trace it holds for the formula alone. Random words are drawn outside the scope, whose float64 draws fail
+inside an outer jit (https://github.com/jax-ml/jax/issues/5982), and joined within it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastgen_rf._typing import Formula
+from fastgen_rf.backends._numpy import NumpyDtypes
+from fastgen_rf.backends._standard import Quantile, with_trailing_axes
+
+
+class JaxBackend(NumpyDtypes):
+    """JAX arrays and tracers, under every transformation."""
+
+    generator = "jax.random.key"
+
+    def device(self, array: Any) -> Any:
+        return array.sharding
+
+    def share_device(self, array: Any, other: Any) -> bool:
+        if isinstance(array, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
+            return True  # under a trace placement is the compiler's business
+        if not (array.committed and other.committed):
+            return True  # JAX moves what nobody has placed
+        return bool(array.sharding.device_set == other.sharding.device_set)
+
+    def has_float64(self, device: Any) -> bool:
+        return jax.default_backend().lower() != "metal"  # a tracer has no device to ask
+
+    def astype(self, array: Any, dtype: Any) -> Any:
+        return array.astype(dtype)
+
+    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        if not self.has_float64(None):
+            return self._evaluate_on_pairs(formula, first, second, t, dtype)
+        with jax.enable_x64(True):
+            return _evaluate(formula, first, second, t, dtype)
+
+    def check_rng(self, rng: Any) -> None:
+        if rng is None:
+            raise TypeError("rng must be given for JAX, which has no global generator: pass jax.random.key(seed)")
+        if isinstance(rng, int):
+            return
+        typed = isinstance(rng, jax.Array) and jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
+        raw = isinstance(rng, jax.Array) and rng.dtype == np.uint32
+        if not (typed or raw):
+            raise TypeError(f"rng must be a JAX key or an int for JAX, got {type(rng).__name__}")
+        if rng.ndim != (1 if raw else 0):
+            raise ValueError(f"rng must be one JAX key, got keys of shape {rng.shape}: vmap over them")
+
+    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+        key = jax.random.key(rng) if isinstance(rng, int) else rng
+        place = _place(device)
+        if place is not None and not isinstance(key, jax.core.Tracer) and key.committed:
+            devices = place.device_set if isinstance(place, jax.sharding.Sharding) else {place}
+            if key.sharding.device_set != devices:
+                raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
+        t = _sample(n, quantile, key, dtype)
+        return t if place is None else jax.device_put(t, place)
+
+    def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
+        with jax.enable_x64(True):  # else a float64 asked for comes out as float32
+            return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
+
+    def invert(self, quantile: Quantile, u: Any) -> Any:
+        with jax.enable_x64(True):
+            return _invert(quantile, u)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    wide = jnp.float64
+    t = with_trailing_axes(jnp.asarray(t, wide), first.ndim)
+    return formula(first.astype(wide), second.astype(wide), t, jnp.maximum).astype(dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 3))
+def _sample(n: int, quantile: Quantile, key: Any, dtype: Any) -> Any:
+    words = jax.random.bits(key, (2, n), jnp.uint32)
+    with jax.enable_x64(True):
+        high, low = words.astype(jnp.float64)
+        u = high * 2.0**-32 + low * 2.0**-64
+        return quantile(u, jnp, jax.scipy.special).astype(dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def _invert(quantile: Quantile, u: Any) -> Any:
+    return quantile(u.astype(jnp.float64), jnp, jax.scipy.special).astype(u.dtype)
+
+
+def _place(device: Any) -> Any:
+    """The JAX device that a string such as ``"gpu:1"`` names; a device or a sharding as it is."""
+    if not isinstance(device, str):
+        return device
+    platform, _, index = device.partition(":")
+    return jax.devices(platform)[int(index or 0)]
+
+
+BACKEND = JaxBackend(jnp)

@@ -1,0 +1,144 @@
+"""What a backend does, and how the array API standard alone does it.
+
+:class:`Backend` is the interface: every other file here subclasses it and overrides what its framework does
+otherwise. As it stands it serves any namespace of the standard (array_api_strict, dask, ...): formulas in float64,
+or on double-words where the device has none; timesteps drawn and inverted on the host, then moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastgen_rf._doubleword import DoubleWord
+from fastgen_rf._doubleword import maximum as doubleword_maximum
+from fastgen_rf._typing import Formula
+
+Quantile = Callable[[Any, Any, Any], Any]
+"""``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
+
+
+class Backend:
+    """The array API namespace ``xp``, and how formulas and draws are run on its arrays."""
+
+    name: str
+    generator = "numpy.random.Generator, on the host"
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.name = xp.__name__.removeprefix("array_api_compat.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backend) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    # What an array is
+
+    def is_floating(self, dtype: Any) -> bool:
+        """Whether ``dtype`` is a real floating dtype of this framework."""
+        return bool(self.xp.isdtype(dtype, "real floating"))  # bool-ok: a dtype, no array
+
+    def device(self, array: Any) -> Any:
+        """Device that ``array`` lives on."""
+        from array_api_compat import device
+
+        return device(array)
+
+    def share_device(self, array: Any, other: Any) -> bool:
+        """Whether the two can be computed with together."""
+        return bool(self.device(array) == self.device(other))
+
+    def has_float64(self, device: Any) -> bool:
+        """Whether ``device`` computes in float64."""
+        info = self.xp.__array_namespace_info__()
+        return "float64" in info.dtypes(device=device, kind="real floating")
+
+    # What the formulas need
+
+    def astype(self, array: Any, dtype: Any) -> Any:
+        """``array`` in ``dtype``; itself where it is already."""
+        return self.xp.astype(array, dtype, copy=False)
+
+    def permute(self, array: Any, order: Sequence[int]) -> Any:
+        """``array`` with its axes in this order."""
+        return self.xp.permute_dims(array, tuple(order))
+
+    def maximum(self, array: Any, floor: float) -> Any:
+        """Larger of each element and ``floor``."""
+        return self.xp.maximum(array, floor)
+
+    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        """Evaluate ``formula`` in float64 and cast the result to ``dtype``; ``t`` is a float or an array that fits."""
+        if not self.has_float64(self.device(first)):
+            return self._evaluate_on_pairs(formula, first, second, t, dtype)
+        wide = self.xp.float64
+        first, second = self.astype(first, wide), self.astype(second, wide)
+        if isinstance(t, float):
+            return self.astype(formula(first, second, t, max), dtype)
+        t = with_trailing_axes(self.astype(t, wide), first.ndim)
+        return self.astype(formula(first, second, t, self.maximum), dtype)
+
+    def _evaluate_on_pairs(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        def pair(array: Any) -> DoubleWord:
+            single = self.astype(array, self.xp.float32)
+            return DoubleWord(single, self.xp.zeros_like(single), self.xp)
+
+        if isinstance(t, float):
+            result = formula(pair(first), pair(second), t, max)
+        else:
+            t = with_trailing_axes(t, first.ndim)
+            result = formula(pair(first), pair(second), pair(t), doubleword_maximum)
+        return self.astype(result.hi, dtype)
+
+    # What the samplers need
+
+    def dtype(self, dtype: Any) -> Any:
+        """This framework's dtype of that name; float32 if None."""
+        if dtype is None:
+            return self.xp.float32
+        if isinstance(dtype, (np.dtype, type, str)):
+            dtype = getattr(self.xp, np.dtype(dtype).name, dtype)
+        return dtype
+
+    def finfo(self, dtype: Any) -> tuple[float, float]:
+        """Spacing above 1 and smallest normal number of a floating dtype."""
+        info = self.xp.finfo(dtype)
+        return float(info.eps), float(info.smallest_normal)
+
+    def check_rng(self, rng: Any) -> None:
+        """Raise TypeError if ``rng``, no NumPy generator, is nothing that this framework draws with."""
+        if rng is not None and not isinstance(rng, int):
+            raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
+
+    def sample(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+        """Draw ``n`` values of ``quantile(U)``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
+        if not isinstance(rng, np.random.Generator):
+            return self.draw(n, quantile, rng, device, dtype)
+        from scipy import special
+
+        return self.from_host(quantile(rng.random(n), np, special), device, dtype)
+
+    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+        """Draw ``n`` values of ``quantile(U)`` on ``device`` with this framework's generator."""
+        return self.sample(n, quantile, np.random.default_rng(rng), device, dtype)
+
+    def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
+        """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
+        host = values if dtype == self.xp.float64 else values.astype(np.float32)
+        return self.xp.asarray(host, dtype=dtype, device=device)
+
+    def invert(self, quantile: Quantile, u: Any) -> Any:
+        """``quantile(u)`` of this framework's array ``u``, in its dtype."""
+        raise TypeError(
+            f"u is an array of {self.name} on a device without float64 or special functions: "
+            "evaluate the quantile on a NumPy array and move the result"
+        )
+
+
+def with_trailing_axes(t: Any, rank: int) -> Any:
+    """``t`` with trailing singleton axes up to ``rank``."""
+    return t if t.ndim == rank else t[(..., *(None,) * (rank - t.ndim))]

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-_SPLIT = 4097.0  # 2**12 + 1: halves a 24-bit significand (Veltkamp)
+_SPLIT = 2.0**12 + 1  # halves a 24-bit significand (Veltkamp)
+_SPLIT_PYTHON = 2.0**41 + 1  # takes the same 12 leading bits off a float32 value held in a Python float
 
 
 class DoubleWord:
@@ -96,6 +97,6 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _halves(a: Any) -> tuple[Any, Any]:
-    scaled = _SPLIT * a
+    scaled = (_SPLIT_PYTHON if isinstance(a, float) else _SPLIT) * a
     high = scaled - (scaled - a)
     return high, a - high

@@ -43,22 +43,26 @@ class TorchBackend(Backend):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
 
     def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
-        if device is None:
-            device = rng.device if isinstance(rng, torch.Generator) else torch.get_default_device()
+        if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
+            device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
         device = torch.device(device)
         if isinstance(rng, int):
             rng = torch.Generator(device).manual_seed(rng)
-        if rng is not None and (rng.device.type, rng.device.index or 0) != (device.type, device.index or 0):
+        if rng is None:
+            options = {}  # torch.compile takes a dynamic n, and none with generator=None
+        elif rng.device.type != device.type or device.index not in (None, rng.device.index or 0):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
+        else:
+            options = {"generator": rng}
         if self.has_float64(device):
-            u = torch.rand(n, dtype=torch.float64, device=device, generator=rng)
+            u = torch.rand(n, dtype=torch.float64, device=device, **options)
             return self.astype(quantile(u, torch, torch.special), dtype)
-        words = torch.randint(2**24, (2, n), dtype=torch.int32, device=device, generator=rng).cpu().double()
+        words = torch.randint(2**24, (2, n), dtype=torch.int32, device=device, **options).cpu().double()
         u = words[0] * 2.0**-24 + words[1] * 2.0**-48
         return self.astype(quantile(u, torch, torch.special), dtype).to(device)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        return torch.as_tensor(values).to(dtype).to(torch.get_default_device() if device is None else device)
+        return torch.as_tensor(values).to(dtype).to(torch.empty(0).device if device is None else device)
 
     def invert(self, quantile: Quantile, u: Any) -> Any:
         if not self.has_float64(u.device):

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgen_rf.backends._standard import Backend
 
-__all__ = ["Backend", "backend_of", "backend_for_draws"]
+__all__ = ["Backend", "FRAMEWORKS", "backend_for_draws", "backend_of"]
 
 
 def _load_numpy() -> Backend:
@@ -48,7 +48,8 @@ _ARRAYS = (
     ("cupy", "ndarray", _load_cupy),
     ("numpy", "generic", _load_numpy),
 )
-_ROOTS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "jaxlib": _load_jax, "cupy": _load_cupy}
+FRAMEWORKS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "cupy": _load_cupy}
+_ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}  # a JAX device's type belongs to jaxlib
 
 
 def backend_of(array: Any, name: str) -> Backend:

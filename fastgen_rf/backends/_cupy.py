@@ -27,6 +27,12 @@ class CupyBackend(NumpyDtypes):
     def has_float64(self, device: Any) -> bool:
         return True
 
+    def devices(self) -> list[Any]:
+        return [f"cuda:{index}" for index in range(cupy.cuda.runtime.getDeviceCount())]
+
+    def to_host(self, array: Any) -> Any:
+        return cupy.asnumpy(array)
+
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype, copy=False)
 

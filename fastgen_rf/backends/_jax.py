@@ -37,6 +37,12 @@ class JaxBackend(NumpyDtypes):
     def has_float64(self, device: Any) -> bool:
         return jax.default_backend().lower() != "metal"  # a tracer has no device to ask
 
+    def float64(self, device: Any) -> str:
+        return "scoped" if self.has_float64(device) else "emulated"
+
+    def devices(self) -> list[Any]:
+        return list(jax.devices())
+
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 

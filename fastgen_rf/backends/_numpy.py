@@ -48,6 +48,9 @@ class NumpyBackend(NumpyDtypes):
     def has_float64(self, device: Any) -> bool:
         return True
 
+    def devices(self) -> list[Any]:
+        return ["cpu"]
+
     def astype(self, array: Any, dtype: Any) -> Any:
         return np.asarray(array).astype(dtype, copy=False)
 

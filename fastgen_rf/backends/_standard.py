@@ -24,7 +24,7 @@ class Backend:
     """The array API namespace ``xp``, and how formulas and draws are run on its arrays."""
 
     name: str
-    generator = "numpy.random.Generator, on the host"
+    generator = "numpy.random.Generator"  # what the report names
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -56,6 +56,18 @@ class Backend:
         """Whether ``device`` computes in float64."""
         info = self.xp.__array_namespace_info__()
         return "float64" in info.dtypes(device=device, kind="real floating")
+
+    def float64(self, device: Any) -> str:
+        """How ``device`` comes by float64: native, scoped or emulated."""
+        return "native" if self.has_float64(device) else "emulated"
+
+    def devices(self) -> list[Any]:
+        """Devices that this machine offers."""
+        return list(self.xp.__array_namespace_info__().devices())
+
+    def to_host(self, array: Any) -> Any:
+        """``array`` as a NumPy array, once it is computed."""
+        return np.asarray(array)
 
     # What the formulas need
 

@@ -29,6 +29,16 @@ class TorchBackend(Backend):
     def has_float64(self, device: Any) -> bool:
         return bool(device.type != "mps")
 
+    def devices(self) -> list[Any]:
+        found = [torch.device("cpu")]
+        if torch.accelerator.is_available():
+            kind = str(torch.accelerator.current_accelerator())
+            found += [torch.device(kind, index) for index in range(torch.accelerator.device_count())]
+        return found
+
+    def to_host(self, array: Any) -> Any:
+        return array.cpu().numpy()
+
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.to(dtype)
 

@@ -1,0 +1,100 @@
+"""The chart: time of a call over the size of its arrays, a panel for each framework and dtype."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from tests.benchmarks.contenders import ADD, OURS
+from tests.benchmarks.report import show
+
+STYLES: dict[str, dict[str, Any]] = {  # colours: Okabe and Ito's, told apart by everyone
+    ADD: {"color": "#999999", "linestyle": "--", "linewidth": 1.4, "zorder": 1},
+    "nvidia-modelopt": {"color": "#D55E00", "marker": "s"},
+    "plain float64": {"color": "#E69F00", "marker": "^"},
+    "nvidia-modelopt, compiled": {"color": "#009E73", "marker": "D"},
+    "plain float32, jitted": {"color": "#CC79A7", "marker": "v"},
+    "fastgen_rf, compiled": {"color": "#56B4E9", "marker": "o"},
+    "fastgen_rf, in jit": {"color": "#56B4E9", "marker": "o"},
+    OURS: {"color": "#0072B2", "marker": "o", "linewidth": 3.4, "markersize": 6, "zorder": 5},
+}
+TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"}
+
+
+def draw(records: list[dict[str, Any]], path: Path, subtitle: str) -> list[Path]:
+    """Draw the sizes table: one picture for forward at ``path``, one with the gradient beside it, ``*_gradient``."""
+    drawn = []
+    for direction, suffix in (("forward", ""), ("forward+backward", "_gradient")):
+        chosen = [r for r in records if r["table"] == "sizes" and r["direction"] == direction]
+        if chosen:
+            target = path.with_stem(path.stem + suffix)
+            _picture(chosen, target, subtitle)
+            drawn.append(target)
+    return drawn
+
+
+def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
+    columns = list(dict.fromkeys(r["backend"] for r in records))
+    rows = max((list(dict.fromkeys(r["dtype"] for r in records if r["backend"] == b)) for b in columns), key=len)
+    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+    size = (0.6 + 3.7 * len(columns), 1.7 + 2.8 * len(rows))
+    figure, grid = plt.subplots(len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for column, backend in enumerate(columns):
+        dtypes = list(dict.fromkeys(r["dtype"] for r in records if r["backend"] == backend))
+        for row, axes in enumerate(grid[:, column]):
+            if row >= len(dtypes):
+                axes.set_visible(False)
+                continue
+            _panel(axes, [r for r in records if (r["backend"], r["dtype"]) == (backend, dtypes[row])])
+            axes.set_title(f"{TITLES[backend]}, {dtypes[row]}", fontweight="bold", loc="left")
+            if column == 0:
+                axes.set_ylabel("time of a call")
+            if row == len(rows) - 1:
+                axes.set_xlabel("elements of one array")
+    handles = {
+        label: line
+        for axes in grid.flat
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    names = [name for name in reversed(STYLES) if name in handles]
+    what = records[0]["op"] + (" and its gradient" if records[0]["direction"] != "forward" else "")
+    figure.suptitle(f"{what}: lower is faster", x=0.01, y=1 - 0.1 / size[1], ha="left", va="top", fontweight="bold", fontsize=14)
+    figure.text(0.01, 1 - 0.42 / size[1], subtitle, ha="left", va="top", fontsize=9.5, color="#555555")
+    labels = [f"{name} (the limit)" if name == ADD else name for name in names]
+    figure.legend([handles[name] for name in names], labels, loc="lower center", ncols=3 if len(columns) < 3 else 4,
+                  frameon=False)  # fmt: skip
+    figure.tight_layout(rect=(0, 0.75 / size[1], 1, 1 - 0.62 / size[1]), h_pad=1.5)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
+    for name in dict.fromkeys(r["contender"] for r in records):
+        points = sorted((r["elements"], r["median"]) for r in records if r["contender"] == name)
+        style = {"linewidth": 1.6, "markersize": 4, "zorder": 2, **STYLES.get(name, {})}
+        axes.plot(*zip(*points, strict=True), label=name, **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10, numticks=5))
+    axes.xaxis.set_major_formatter(FuncFormatter(_count))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value).replace(".00", "").replace(".0", "")))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(color="#E5E5E5", linewidth=0.8)
+    largest = [r for r in records if r["rival"] and r["elements"] == max(r["elements"] for r in records)]
+    for r in largest:
+        words = f"at {_count(r['elements'], 0)}: {r['ratio']:.1f}x as fast\nas {r['contender']}"
+        axes.text(0.03, 0.97, words, transform=axes.transAxes, va="top", fontsize=10, color="#0072B2")
+
+
+def _count(value: float, _: int) -> str:
+    for unit, scale in (("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.3g}"

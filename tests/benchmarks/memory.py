@@ -1,0 +1,99 @@
+"""What a call takes beyond its result: the peak while it runs, and what it keeps for the backward pass.
+
+On Linux's CPU the peak is the kernel's own high-water mark of resident memory, reset before the call; on CUDA it is the
+allocator's. Both are parts of the size of one result, at latent size.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fastgen_rf
+from tests.benchmarks.cases import BACKWARD, FORWARD, LATENT, Case
+from tests.benchmarks.contenders import Contender
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak(frame: Any, contender: Contender, dtype: str) -> float | None:
+    """Memory at the peak of one add_noise, beyond what was there before and the result, over the size of the result.
+
+    None where the machine does not tell. NumPy and eager PyTorch are warmed up on four elements, so that scratch that
+    stays allocated counts; what a compiler takes for itself does not count.
+    """
+    if frame.device == "cpu" and not RESET.exists():
+        return None
+    case = Case("memory", "add_noise", FORWARD, dtype, LATENT)
+    compiles = contender.compiled or frame.name == "jax"
+    warm = case if compiles else replace(case, shape=(4,))
+    frame.wait(contender.prepare(warm, frame.arrays(warm))())
+    arrays = frame.arrays(case)
+    call = contender.prepare(case, arrays)
+    if contender.compiled:
+        call()
+    gc.collect()
+    frame.wait(None)
+    read = _on_cuda(frame) if frame.device == "cuda" else _on_cpu
+    before = read(True)
+    result = call()
+    frame.wait(result)
+    return float((read(False) - before - result.nbytes) / result.nbytes)
+
+
+def saved(frame: Any, op: str, dtype: str) -> tuple[float, float]:
+    """What is kept from a call of fastgen_rf for its backward pass: all of it, and what of it is not an input."""
+    case = Case("memory", op, BACKWARD, dtype, (4, 16, 64, 64))
+    arrays = frame.arrays(case)[:3]
+    function = getattr(fastgen_rf, op)
+    kept: dict[int, int] = {}
+    if frame.name == "jax":
+        result, pullback = frame.jax.vjp(function, *arrays)
+        leaves = [leaf for leaf in frame.jax.tree.leaves(pullback) if hasattr(leaf, "unsafe_buffer_pointer")]
+        kept = {leaf.unsafe_buffer_pointer(): leaf.nbytes for leaf in leaves}
+        inputs = {array.unsafe_buffer_pointer() for array in arrays}
+    else:
+        held = []
+
+        def pack(tensor: Any) -> Any:
+            held.append(tensor)
+            return tensor
+
+        with frame.torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            result = function(*arrays)
+        storages = [tensor.untyped_storage() for tensor in held]
+        kept = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        inputs = {array.untyped_storage().data_ptr() for array in arrays}
+    new = sum(size for address, size in kept.items() if address not in inputs)
+    return sum(kept.values()) / result.nbytes, new / result.nbytes
+
+
+def _on_cpu(reset: bool) -> int:
+    if reset:
+        RESET.write_text("5")  # the high-water mark falls to what is resident now (proc(5))
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _on_cuda(frame: Any) -> Callable[[bool], int]:
+    def torch(reset: bool) -> int:
+        if reset:
+            frame.torch.cuda.reset_peak_memory_stats()
+        return int(frame.torch.cuda.max_memory_allocated())
+
+    def cupy(reset: bool) -> int:  # the pool only ever grows during a call
+        pool = frame.xp.get_default_memory_pool()
+        if reset:
+            pool.free_all_blocks()
+        return int(pool.total_bytes())
+
+    def jax(reset: bool) -> int:  # its peak cannot be reset: right where this is the process's largest call so far
+        statistics = frame.jax.devices("cuda")[0].memory_stats()
+        return int(statistics["bytes_in_use" if reset else "peak_bytes_in_use"])
+
+    return {"torch": torch, "cupy": cupy, "jax": jax}[frame.name]

@@ -70,7 +70,7 @@ class DoubleWord:
     __rmul__ = __mul__
 
     def __rsub__(self, other: Any) -> DoubleWord:
-        return -self + other
+        return self._lift(other) - self
 
 
 def maximum(pair: DoubleWord, floor: float) -> DoubleWord:

@@ -6,12 +6,10 @@ trace under every compiler and never wait for a device. What differs between fra
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from fastgen_rf._typing import Array, ArrayT, Formula
 from fastgen_rf.backends import Backend, backend_of
-
-TimeT = TypeVar("TimeT", bound="Array | float")
 
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
 
@@ -32,15 +30,15 @@ def evaluate(
         raise ValueError(
             f"{name} and {other_name} must have the same shape, got {_show(shape)} and {_show(other.shape)}"
         )
-    t = checked_time(t)
-    if not isinstance(t, float):
-        _check_belongs(backend, array, name, t, "t")
-        if not fits(t.shape, shape):
+    time = checked_time(t)
+    if not isinstance(time, float):
+        _check_belongs(backend, array, name, time, "t")
+        if not fits(time.shape, shape):
             raise ValueError(
                 f"t must have a leading part of {name}'s shape {_show(shape)}, or broadcast to it after trailing "
-                f"singleton axes, got {_show(t.shape)}; expand_like(t, {name}, axes=...) lays t on other axes"
+                f"singleton axes, got {_show(time.shape)}; expand_like(t, {name}, axes=...) lays t on other axes"
             )
-    result: ArrayT = backend.evaluate(formula, array, other, t, like.dtype)
+    result: ArrayT = backend.evaluate(formula, array, other, time, like.dtype)
     return result
 
 
@@ -54,8 +52,8 @@ def floating_backend(array: Array, name: str) -> Backend:
     return backend
 
 
-def checked_time(t: TimeT) -> TimeT | float:
-    """Check a Python number (a float in [0, 1], or the ints 0 and 1); let anything else pass."""
+def checked_time(t: Any) -> Any:
+    """Check a Python number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
     if isinstance(t, float):
         if not 0.0 <= t <= 1.0:  # NaN fails too
             raise ValueError(f"t must lie in [0, 1], got {t!r}")
@@ -77,13 +75,10 @@ def _check_belongs(backend: Backend, array: Array, name: str, other: Array, othe
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
     theirs = floating_backend(other, other_name)
     if theirs is not backend and theirs != backend:
-        raise TypeError(
-            f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}"
-        )
+        raise TypeError(f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}")
     if not backend.share_device(array, other):
         raise ValueError(
-            f"{name} and {other_name} must be on one device, "
-            f"got {backend.device(array)} and {backend.device(other)}"
+            f"{name} and {other_name} must be on one device, got {backend.device(array)} and {backend.device(other)}"
         )
 
 

@@ -22,6 +22,7 @@ class Array(Protocol):
 
 
 ArrayT = TypeVar("ArrayT", bound=Array)
+TimeT = TypeVar("TimeT", bound=Array | float)
 
 Formula: TypeAlias = Callable[[Any, Any, Any, Callable[[Any, float], Any]], Any]
 """``formula(first, second, t, maximum)``: one RF formula in plain operators and ``maximum``.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastgen_rf._evaluate import TimeT, checked_time, evaluate, fits, floating_backend
-from fastgen_rf._typing import Array, ArrayT
+from fastgen_rf._evaluate import checked_time, evaluate, floating_backend
+from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
 
@@ -57,7 +57,7 @@ def rf_alpha(t: TimeT) -> TimeT:
     time: Any = checked_time(t)
     if isinstance(time, float):
         return 1.0 - time  # type: ignore[return-value]  # a float for a float (and for the ints 0 and 1)
-    return floating_backend(time, "t").astype(1 - time, time.dtype)  # type: ignore[no-any-return]
+    return floating_backend(time, "t").complement(time)  # type: ignore[no-any-return]
 
 
 def rf_sigma(t: TimeT) -> TimeT:
@@ -155,9 +155,7 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     >>> pred_noise_to_pred_x0(np.array([2.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(
-        _noise_to_x0, ("pred_noise", pred_noise), ("noisy_latents", noisy_latents), t, like=noisy_latents
-    )
+    return evaluate(_noise_to_x0, ("pred_noise", pred_noise), ("noisy_latents", noisy_latents), t, like=noisy_latents)
 
 
 def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float) -> ArrayT:
@@ -189,9 +187,7 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     >>> pred_x0_from_flow(np.array([1.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(
-        _flow_to_x0, ("pred_flow", pred_flow), ("noisy_latents", noisy_latents), t, like=noisy_latents
-    )
+    return evaluate(_flow_to_x0, ("pred_flow", pred_flow), ("noisy_latents", noisy_latents), t, like=noisy_latents)
 
 
 def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
@@ -296,7 +292,9 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
         raise TypeError(f"x and target must come from one framework, got {backend.name} and {theirs.name}")
     goal = tuple(target.shape)
     places = tuple(range(len(x.shape))) if axes is None else _normalised(axes, len(x.shape), len(goal))
-    if len(places) > len(goal) or not all(n in (1, goal[at]) or goal[at] == 1 for n, at in zip(x.shape, places)):
+    if len(places) > len(goal) or not all(
+        n in (1, goal[at]) or goal[at] == 1 for n, at in zip(x.shape, places, strict=True)
+    ):
         laid = f" laid on axes {places}" if axes is not None else ""
         raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{laid}")
     if sorted(places) != list(places):

@@ -1,19 +1,20 @@
 """Training timesteps: the config, one inverse CDF per law, and the two samplers.
 
-A law is its quantile function ``t = Q(u)``, written once; a backend supplies ``u``, uniform on (0, 1) in float64, and the
-special functions of ``u``. What depends on the config alone is computed here in Python floats. Whatever the law and dtype,
-``t`` is bounded in float64 by the outermost values of that dtype inside ``[min_t, max_t]``, so the one cast stays inside.
+A law is its quantile function ``t = Q(u)``, written once; a backend supplies ``u``, uniform on (0, 1) in float64, and
+the special functions of ``u``. What depends on the config alone is computed here in Python floats. Whatever the law and
+dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside ``[min_t, max_t]``.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fastgen_rf._typing import ArrayT, Law
 from fastgen_rf._evaluate import floating_backend
+from fastgen_rf._typing import ArrayT, Law
 from fastgen_rf.backends import Backend, backend_for_draws
 
 __all__ = ["SampleTimestepConfig", "quantile", "sample_from_t_list", "sample_timesteps"]
@@ -300,7 +301,7 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
 
 
 def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
-    """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would have to be sent to the device."""
+    """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would be a copy to the device."""
     k = len(rungs) - 1
     t = 0 * u + rungs[k - 1]
     for i in reversed(range(k - 1)):
@@ -365,11 +366,9 @@ def _checked_rungs(t_list: Any) -> tuple[float, ...]:
     rungs = tuple(t_list)
     for rung in rungs:
         _check_finite(rung, "t_list")
-    descending = all(high > low for high, low in zip(rungs, rungs[1:], strict=False))
+    descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(
-            f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}"
-        )
+        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
     return tuple(float(rung) for rung in rungs)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgen_rf.backends._standard import Backend
 
-__all__ = ["Backend", "FRAMEWORKS", "backend_for_draws", "backend_of"]
+__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of"]
 
 
 def _load_numpy() -> Backend:
@@ -93,9 +93,7 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     (name, backend), *others = named.items()
     for other_name, other in others:
         if other != backend:
-            raise TypeError(
-                f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}"
-            )
+            raise TypeError(f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}")
     if not isinstance(rng, np.random.Generator):
         backend.check_rng(rng)
     return backend

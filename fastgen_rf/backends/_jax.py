@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,6 +46,10 @@ class JaxBackend(NumpyDtypes):
 
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
+
+    def complement(self, t: Any) -> Any:
+        with jax.enable_x64(True):  # else a float64 array comes out as float32
+            return 1 - t
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(None):
@@ -85,9 +90,10 @@ class JaxBackend(NumpyDtypes):
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    wide = jnp.float64
-    t = with_trailing_axes(jnp.asarray(t, wide), first.ndim)
-    return formula(first.astype(wide), second.astype(wide), t, jnp.maximum).astype(dtype)
+    first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
+    # XLA makes a division by a broadcast t a product with 1 / t, an ulp off. An elementwise t stops it: NaN stays NaN.
+    t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
+    return formula(first, second, t, jnp.maximum).astype(dtype)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))

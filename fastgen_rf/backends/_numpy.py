@@ -20,20 +20,19 @@ class NumpyDtypes(Backend):
         if not isinstance(dtype, np.dtype):
             return False  # a JAX key's, say
         scalar = dtype.type
-        return issubclass(scalar, np.floating) or (
-            scalar.__module__ == "ml_dtypes" and "float" in scalar.__name__
-        )
+        return issubclass(scalar, np.floating) or (scalar.__module__ == "ml_dtypes" and "float" in scalar.__name__)
 
     def dtype(self, dtype: Any) -> Any:
         return np.dtype(np.float32 if dtype is None else dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         if issubclass(dtype.type, np.floating):
-            info: Any = np.finfo(dtype)
+            finfo: Any = np.finfo
         else:
             import ml_dtypes  # whoever made the dtype has imported it
 
-            info = ml_dtypes.finfo(dtype)
+            finfo = ml_dtypes.finfo
+        info = finfo(dtype)
         return float(info.eps), float(info.smallest_normal)
 
 

@@ -83,6 +83,10 @@ class Backend:
         """Larger of each element and ``floor``."""
         return self.xp.maximum(array, floor)
 
+    def complement(self, t: Any) -> Any:
+        """``1 - t`` in t's dtype."""
+        return self.astype(1 - t, t.dtype)
+
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         """Evaluate ``formula`` in float64 and cast the result to ``dtype``; ``t`` is a float or an array that fits."""
         if not self.has_float64(self.device(first)):
@@ -109,7 +113,7 @@ class Backend:
     # What the samplers need
 
     def dtype(self, dtype: Any) -> Any:
-        """This framework's dtype of that name; float32 if None."""
+        """Find this framework's dtype of that name; float32 if None."""
         if dtype is None:
             return self.xp.float32
         if isinstance(dtype, (np.dtype, type, str)):

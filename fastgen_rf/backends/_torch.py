@@ -59,7 +59,7 @@ class TorchBackend(Backend):
         if isinstance(rng, int):
             rng = torch.Generator(device).manual_seed(rng)
         if rng is None:
-            options = {}  # torch.compile takes a dynamic n, and none with generator=None
+            options: dict[str, Any] = {}  # torch.compile takes a dynamic n, and none with generator=None
         elif rng.device.type != device.type or device.index not in (None, rng.device.index or 0):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
         else:

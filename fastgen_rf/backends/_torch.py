@@ -6,12 +6,18 @@ compiler traces it without a detour.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from fastgen_rf.backends._standard import Backend, Quantile
+from fastgen_rf._typing import Formula
+from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_singletons
+from fastgen_rf.backends._standard import Backend, Quantile, with_trailing_axes
+
+_BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
+_LEAST = 2**19  # below this many elements the plain expression is as fast
 
 
 class TorchBackend(Backend):
@@ -48,6 +54,11 @@ class TorchBackend(Backend):
     def maximum(self, array: Any, floor: float) -> Any:
         return array.clamp_min(floor)  # torch.maximum takes no Python number
 
+    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        if not _fits_blocks(first, second, t):
+            return super().evaluate(formula, first, second, t, dtype)
+        return _evaluate(formula, first, second, t, dtype)
+
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, (int, torch.Generator)):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
@@ -78,6 +89,152 @@ class TorchBackend(Backend):
         if not self.has_float64(u.device):
             return super().invert(quantile, u)
         return self.astype(quantile(u.double(), torch, torch.special), u.dtype)
+
+
+def _fits_blocks(first: Any, second: Any, t: Any) -> bool:
+    """Whether one pass in blocks applies: large plain CPU tensors of one dense layout, outside every transformation."""
+    return bool(
+        first.numel() >= _LEAST
+        and type(first) in _PLAIN
+        and type(second) in _PLAIN
+        and (type(t) is float or type(t) in _PLAIN)
+        and first.device.type == "cpu"
+        and first.stride() == second.stride()
+        and first.layout is torch.strided
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+        and torch._C._len_torch_dispatch_stack() == 0
+        and _memory_order(first) is not None
+    )
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # not DTensor, FakeTensor and other subclasses
+
+
+def _memory_order(array: Any) -> list[int] | None:
+    """The axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps."""
+    order = list(range(array.ndim))
+    if not array.is_contiguous():
+        order.sort(key=array.stride, reverse=True)
+        if not array.permute(order).is_contiguous():
+            return None
+    return order
+
+
+def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    """One pass in blocks; one of the arrays may be the float 0.0, as it is in a gradient."""
+    if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in (first, second, t)):
+        return _OnePass.apply(formula, first, second, t, dtype)
+    like = second if isinstance(first, float) else first
+    order = _memory_order(like)
+    if order is None:  # a gradient may be expanded from one number
+        out, order = torch.empty(like.shape, dtype=dtype), list(range(like.ndim))
+    else:
+        out = torch.empty_like(like, dtype=dtype)
+    scratch = _scratch()
+    arrays = _permuted(order, first, second, _wide(t, like.ndim), out)
+    evaluate_in_blocks(formula, *arrays, scratch, _maximum(t))
+    return out
+
+
+class _Local(threading.local):
+    scratch: Any = None
+
+
+_local = _Local()
+
+
+def _scratch() -> Any:
+    """This thread's float64 scratch: anew for each call, its page faults would cost as much as the arithmetic."""
+    if _local.scratch is None:
+        _local.scratch = torch.empty((2, _BLOCK), dtype=torch.float64)
+    return _local.scratch
+
+
+def _wide(t: Any, rank: int) -> Any:
+    return t if isinstance(t, float) else with_trailing_axes(t.double(), rank)
+
+
+def _maximum(t: Any) -> Any:
+    return max if isinstance(t, float) else torch.clamp_min
+
+
+class _OnePass(torch.autograd.Function):
+    """A formula whose gradients are one more pass: it is linear in its arrays, with coefficients that depend on t.
+
+    So the gradient for the first array is ``formula(grad, 0, t)``, and that for t is the derivative of
+    ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t, and the arrays
+    at their own dtype if t needs a gradient. A backward pass that is to be differentiated is built of the same calls.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        ctx.formula = formula
+        ctx.time = t if isinstance(t, float) else None
+        wanted = zip((first, second), ctx.needs_input_grad[1:3], strict=True)
+        ctx.dtypes = [array.dtype if needed else None for array, needed in wanted]
+        arrays = (first, second) if ctx.needs_input_grad[3] else (None, None)
+        ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
+        return _evaluate(formula, first, second, t, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        first, second, t = ctx.saved_tensors
+        time = ctx.time if t is None else t
+        backward = _backward if torch.is_grad_enabled() else _backward_in_blocks
+        (for_first, for_second), sums = backward(ctx.formula, grad, (first, second), time, ctx.dtypes)
+        for_t = _time_gradient(ctx.formula, sums, t) if ctx.needs_input_grad[3] else None
+        return None, for_first, for_second, for_t, None
+
+
+def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
+    """Gradients for the two arrays, and the float64 sums of ``grad array`` over the axes along which t is constant."""
+    gradients = [
+        None if dtype is None else _evaluate(formula, *operands, t, dtype)
+        for operands, dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
+    ]
+    sums = [0.0 if a is None else (grad.double() * a.double()).sum_to_size(_wide(t, grad.ndim).shape) for a in arrays]
+    return gradients, sums
+
+
+def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
+    """Do what ``_backward`` does, reading grad from memory once."""
+    order = _memory_order(grad)
+    like = grad if order is not None else torch.empty(grad.shape, dtype=grad.dtype)  # grad may be one number, expanded
+    order = order or list(range(grad.ndim))
+    wide = _wide(t, grad.ndim)
+    gradients = [None if dtype is None else torch.empty_like(like, dtype=dtype) for dtype in dtypes]
+    sums = [0.0 if array is None else torch.zeros(wide.shape, dtype=torch.float64) for array in arrays]
+    source, at_t, *others = _permuted(order, grad, wide, *arrays, *gradients, *sums)
+    inputs, outputs, totals = others[:2], others[2:4], others[4:]
+    one, two = _scratch()
+    for index in blocks(source.shape, _BLOCK):
+        now = at_t if isinstance(at_t, float) else at_t[on_singletons(index, at_t.shape)]
+        if outputs[0] is not None:
+            outputs[0][index] = formula(load(source, index, one), 0.0, now, _maximum(t)).values
+        if outputs[1] is not None:
+            outputs[1][index] = formula(0.0, load(source, index, one), now, _maximum(t)).values
+        for array, total in zip(inputs, totals, strict=True):
+            if array is not None:
+                product = load(source, index, one) * load(array, index, two).values
+                part = total[on_singletons(index, total.shape)]
+                part += product.values.sum_to_size(part.shape)
+    return gradients, sums
+
+
+def _permuted(order: list[int], *arrays: Any) -> list[Any]:
+    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+def _time_gradient(formula: Formula, sums: Any, t: Any) -> Any:
+    """Derivative of ``formula(*sums, t)`` for t."""
+    again = torch.is_grad_enabled()
+    rank = max(total.ndim for total in sums if not isinstance(total, float))
+    wide = _wide(t, rank) if again else _wide(t, rank).detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(formula(*sums, wide, torch.clamp_min).sum(), wide, create_graph=again)
+    return slope.reshape(t.shape).to(t.dtype)
 
 
 BACKEND = TorchBackend(torch)

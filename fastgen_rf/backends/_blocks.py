@@ -1,0 +1,106 @@
+"""One pass over memory: a formula evaluated block by block, on float64 scratch that stays in the processor's cache.
+
+The plain expression sends several float64 copies of its arrays through main memory; here each input is read once and the
+result written once. The formula does not know: its operands are :class:`InPlace` arrays, whose operators overwrite the
+scratch. That is sound because a formula uses each of its two arrays once. Nothing here names a framework: any arrays with
+views and in-place operators will do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from fastgen_rf._typing import Formula
+
+Index = tuple[Any, ...]
+
+
+class InPlace:
+    """A float64 scratch array whose operators overwrite it, in the order of the IEEE operations they stand for."""
+
+    __slots__ = ("values",)
+    __array_ufunc__ = None  # an ndarray on the left leaves the operation to this class
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __add__(self, other: Any) -> InPlace:
+        self.values += _plain(other)
+        return self
+
+    def __sub__(self, other: Any) -> InPlace:
+        self.values -= _plain(other)
+        return self
+
+    def __mul__(self, other: Any) -> InPlace:
+        self.values *= other
+        return self
+
+    def __truediv__(self, other: Any) -> InPlace:
+        self.values /= other
+        return self
+
+    def __rsub__(self, other: Any) -> InPlace:
+        self.values *= -1
+        self.values += other
+        return self
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def _plain(other: Any) -> Any:
+    return other.values if isinstance(other, InPlace) else other
+
+
+def evaluate_in_blocks(
+    formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, maximum: Any
+) -> None:
+    """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
+
+    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` a float64 array of shape (2, block size). One of
+    ``first`` and ``second`` may be the float 0.0: the formula is linear in them, and its gradients are its values there.
+    """
+    for index in blocks(out.shape, scratch.shape[1]):
+        target = out[index]
+        x = load(first, index, scratch[0])
+        y = load(second, index, scratch[1])
+        at = t if isinstance(t, float) else t[on_singletons(index, t.shape)]
+        target[...] = formula(x, y, at, maximum).values
+
+
+def load(array: Any, index: Index, scratch: Any) -> Any:
+    """One block of ``array``, copied to ``scratch``; a float as it is."""
+    if isinstance(array, float):
+        return array
+    source = array[index]
+    values = scratch[: math.prod(source.shape)].reshape(source.shape)
+    values[...] = source
+    return InPlace(values)
+
+
+def blocks(shape: Any, size: int) -> Iterator[Index]:
+    """Indices that cut a C-contiguous array of ``shape`` into contiguous blocks of at most ``size`` elements, evenly."""
+    axis, inner = len(shape), 1
+    while axis and inner * shape[axis - 1] <= size:
+        axis -= 1
+        inner *= shape[axis]
+    if axis == 0:
+        yield ()
+        return
+    length = shape[axis - 1]
+    pieces = math.ceil(length / max(1, size // inner))
+    step = math.ceil(length / pieces)
+    for outer in itertools.product(*(range(n) for n in shape[: axis - 1])):
+        for start in range(0, length, step):
+            yield (*outer, slice(start, start + step))
+
+
+def on_singletons(index: Index, shape: Any) -> Index:
+    """``index`` for an array of ``shape`` that broadcasts along its singleton axes."""
+    return tuple(
+        at if n != 1 else 0 if isinstance(at, int) else slice(None) for at, n in zip(index, shape, strict=False)
+    )

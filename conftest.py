@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "backends(*names): run on these frameworks only",
-        "needs(*what): run where these dtypes exist, or 'special': special functions, so that a quantile of arrays",
+        "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not",
         "dtypes(*names): parametrise the argument `dtype` over these (all four if none), where xp has them",
         "unserved: no framework of this run serves the test; deselected",
     ):
@@ -144,9 +144,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     unserved = pytest.mark.unserved
     if mark is None:
         params = [pytest.param(place, id=_identify(place)) for place in places]
-        metafunc.parametrize(
-            "xp", params or [pytest.param(None, marks=unserved)], indirect=True, scope="session"
-        )
+        metafunc.parametrize("xp", params or [pytest.param(None, marks=unserved)], indirect=True, scope="session")
         return
     pairs = [
         pytest.param(place, dtype, id=f"{_identify(place)}-{dtype}")
@@ -171,17 +169,17 @@ def _places(name: str, device: str) -> tuple[tuple[str, str], ...]:
     """``(framework, device)`` for each device of a framework that a run on ``device`` covers."""
     if name == "array_api_strict":
         info = importlib.import_module(name).__array_namespace_info__()
-        return tuple((name, getattr(at, "_device")) for at in info.devices())
+        return tuple((name, at._device) for at in info.devices())
     return ((name, device),)
 
 
 @functools.cache
 def _offers(place: tuple[str, str]) -> frozenset[str]:
-    """The dtypes of a device, and 'special' where its framework inverts a quantile of its own arrays."""
+    """The dtypes of a device, and what else ``needs`` may ask for."""
     name, device = place
     dtypes = set(_DTYPES) - _WITHOUT.get(name, set())
     if device in ("no_float64", "no_x64"):
-        dtypes -= {"float64"}
+        dtypes = dtypes - {"float64"} | {"no float64"}
     return frozenset(dtypes | ({"special"} if name in ("numpy", "torch", "jax", "cupy") else set()))
 
 

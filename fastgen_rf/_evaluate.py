@@ -23,9 +23,9 @@ def evaluate(
     """
     name, array = first
     other_name, other = second
-    shape = array.shape
     backend = floating_backend(array, name)
     _check_belongs(backend, array, name, other, other_name)
+    shape = array.shape
     if other.shape != shape:
         raise ValueError(
             f"{name} and {other_name} must have the same shape, got {_show(shape)} and {_show(other.shape)}"
@@ -73,7 +73,10 @@ def fits(shape: Any, target: Any) -> bool:
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
-    theirs = floating_backend(other, other_name)
+    if type(other) is type(array) and backend.is_floating(other.dtype):
+        theirs = backend
+    else:
+        theirs = floating_backend(other, other_name)
     if theirs is not backend and theirs != backend:
         raise TypeError(f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}")
     if not backend.share_device(array, other):

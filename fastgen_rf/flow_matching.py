@@ -306,7 +306,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
 
 def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
-    if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
+    if not isinstance(axes, Sequence) or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
         raise TypeError(f"axes must be integers, got {axes!r}")
     places = tuple(axis + goal if axis < 0 else axis for axis in axes)
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):

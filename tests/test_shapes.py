@@ -48,8 +48,7 @@ def test_each_sample_is_converted_with_its_own_t(xp, formula, t_shape):
     together = xp.numpy(convert(xp.array(first), xp.array(second), xp.array(t)))
     rows = laid_out(np.asarray(t), (3, 2))[:, 0]
     one_by_one = [
-        xp.numpy(convert(xp.array(a), xp.array(b), float(time)))
-        for a, b, time in zip(first, second, rows, strict=True)
+        xp.numpy(convert(xp.array(a), xp.array(b), float(time))) for a, b, time in zip(first, second, rows, strict=True)
     ]
     assert np.array_equal(together, one_by_one)
 

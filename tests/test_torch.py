@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from plain_torch import (
+    CONVERSIONS,
     LARGE,
     LAYOUTS,
     SMALL,
@@ -32,11 +31,14 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
 @every_conversion
-@every_dtype
 @pytest.mark.parametrize("layout", LAYOUTS)
-@both_sizes
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [*((SMALL, dtype) for dtype in DTYPES), (LARGE, torch.float32), (LARGE, torch.bfloat16)],
+    ids=str,
+)
 def test_every_layout_gives_the_bits_and_strides_of_the_float64_expression(
-    conversion: Conversion, dtype: torch.dtype, layout: str, shape: tuple[int, ...]
+    conversion: Conversion, layout: str, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     first, second = (laid_out(layout, shape, dtype, seed) for seed in (1, 2))
     t = times(shape[0])
@@ -53,10 +55,16 @@ def test_channels_last_3d_is_kept(conversion: Conversion, dtype: torch.dtype, sh
     assert result.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-@every_conversion
+LAID_OUT_TWICE = [
+    *((conversion, SMALL) for conversion in CONVERSIONS.values()),
+    (CONVERSIONS["add_noise"], LARGE),
+    (CONVERSIONS["pred_x0_from_flow"], LARGE),
+]
+
+
+@pytest.mark.parametrize(("conversion", "shape"), LAID_OUT_TWICE)
 @pytest.mark.parametrize("other", LAYOUTS[1:])
 @pytest.mark.parametrize("swapped", [False, True])
-@both_sizes
 def test_two_layouts_at_once_give_the_strides_that_torch_gives(
     conversion: Conversion, other: str, swapped: bool, shape: tuple[int, ...]
 ) -> None:
@@ -67,9 +75,16 @@ def test_two_layouts_at_once_give_the_strides_that_torch_gives(
 
 
 @every_conversion
-@every_dtype
-@pytest.mark.parametrize("other_dtype", DTYPES, ids=str)
-@both_sizes
+@pytest.mark.parametrize(
+    ("dtype", "other_dtype", "shape"),
+    [
+        *((dtype, other, SMALL) for dtype in DTYPES for other in DTYPES),
+        (torch.float32, torch.bfloat16, LARGE),
+        (torch.bfloat16, torch.float32, LARGE),
+        (torch.float64, torch.float16, LARGE),
+    ],
+    ids=str,
+)
 def test_mixed_dtypes_round_once_to_the_dtype_that_the_table_names(
     conversion: Conversion, dtype: torch.dtype, other_dtype: torch.dtype, shape: tuple[int, ...]
 ) -> None:
@@ -81,12 +96,30 @@ def test_mixed_dtypes_round_once_to_the_dtype_that_the_table_names(
 
 
 @every_conversion
-@pytest.mark.parametrize("t_dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("t_shape", [(), (1,), (4,), (4, 1), (4, 16), (1, 16), (4, 1, 1, 1), (4, 1, 72), LARGE])
+@pytest.mark.parametrize(
+    ("shape", "t_shape", "t_dtype"),
+    [
+        *(
+            (SMALL, t_shape, dtype)
+            for t_shape in [(), (1,), (4,), (4, 1), (4, 3), (1, 3), (4, 1, 1, 1), (4, 1, 5), (1, 1, 1, 7), SMALL]
+            for dtype in DTYPES
+        ),
+        (LARGE, (), torch.float32),
+        (LARGE, (1,), torch.bfloat16),
+        (LARGE, (4,), torch.float64),
+        (LARGE, (4,), torch.bfloat16),
+        (LARGE, (4, 16), torch.float32),
+        (LARGE, (1, 16), torch.float16),
+        (LARGE, (4, 1, 72), torch.float32),
+        (LARGE, (1, 1, 1, 80), torch.float32),
+        (LARGE, LARGE, torch.bfloat16),
+    ],
+    ids=str,
+)
 def test_t_of_any_fitting_shape_and_dtype(
-    conversion: Conversion, t_shape: tuple[int, ...], t_dtype: torch.dtype
+    conversion: Conversion, shape: tuple[int, ...], t_shape: tuple[int, ...], t_dtype: torch.dtype
 ) -> None:
-    first, second = randn(*LARGE, seed=1), randn(*LARGE, seed=2)
+    first, second = randn(*shape, seed=1), randn(*shape, seed=2)
     t = times(*t_shape, dtype=t_dtype)
     assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
 
@@ -94,9 +127,7 @@ def test_t_of_any_fitting_shape_and_dtype(
 @every_conversion
 @pytest.mark.parametrize("t", [0.0, 1e-7, 0.3, 1.0, 0, 1])
 @both_sizes
-def test_a_python_t_is_taken_at_its_full_precision(
-    conversion: Conversion, t: float, shape: tuple[int, ...]
-) -> None:
+def test_a_python_t_is_taken_at_its_full_precision(conversion: Conversion, t: float, shape: tuple[int, ...]) -> None:
     first, second = randn(*shape, dtype=torch.bfloat16, seed=1), randn(*shape, seed=2)
     assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
 
@@ -114,7 +145,7 @@ def test_the_ends_of_time_are_those_of_the_float64_expression(
 
 @every_conversion
 @every_dtype
-@pytest.mark.parametrize("repeats", [1, 9_000], ids=["small", "large"])
+@pytest.mark.parametrize("repeats", [1, 900], ids=["small", "large"])
 def test_infinities_nans_signed_zeros_and_subnormals_pass_as_in_the_float64_expression(
     conversion: Conversion, dtype: torch.dtype, repeats: int
 ) -> None:
@@ -250,7 +281,7 @@ def test_values_do_not_depend_on_the_number_of_threads(conversion: Conversion) -
 def test_a_call_in_inference_mode_leaves_nothing_that_a_later_gradient_trips_over(
     conversion: Conversion, shape: tuple[int, ...]
 ) -> None:
-    first, second, t = randn(*shape, seed=1).requires_grad_(), randn(*shape, seed=2), times(shape[0])
+    first, second, t = randn(*shape, seed=1).detach().requires_grad_(), randn(*shape, seed=2), times(shape[0])
     with torch.inference_mode():
         assert conversion.ours(first, second, t).is_inference()
     result = conversion.ours(first, second, t)
@@ -262,9 +293,7 @@ def test_a_call_in_inference_mode_leaves_nothing_that_a_later_gradient_trips_ove
 
 @every_conversion
 @both_sizes
-def test_inference_tensors_are_served_outside_inference_mode(
-    conversion: Conversion, shape: tuple[int, ...]
-) -> None:
+def test_inference_tensors_are_served_outside_inference_mode(conversion: Conversion, shape: tuple[int, ...]) -> None:
     with torch.inference_mode():
         first, second, t = randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0])
     assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
@@ -272,9 +301,7 @@ def test_inference_tensors_are_served_outside_inference_mode(
 
 @every_conversion
 @both_sizes
-def test_meta_and_fake_tensors_give_the_result_s_description(
-    conversion: Conversion, shape: tuple[int, ...]
-) -> None:
+def test_meta_and_fake_tensors_give_the_result_s_description(conversion: Conversion, shape: tuple[int, ...]) -> None:
     first, second = (laid_out("channels_last", shape, torch.bfloat16, seed) for seed in (1, 2))
     t = times(shape[0])
     expected = conversion.plain(first, second, t)
@@ -328,75 +355,6 @@ def test_expand_like_returns_a_view() -> None:
 
 
 @every_conversion
-@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64], ids=str)
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_tensors_that_are_not_real_floating_raise(conversion: Conversion, dtype: torch.dtype, place: int) -> None:
-    arguments = [randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(4)]
-    arguments[place] = arguments[place].to(dtype)
-    with pytest.raises(TypeError, match="real floating array, got dtype torch"):
-        conversion.ours(*arguments)
-
-
-@every_conversion
-def test_integer_timesteps_are_told_to_divide(conversion: Conversion) -> None:
-    with pytest.raises(TypeError, match=r"divide integer timesteps, diffusers' 0\.\.1000"):
-        conversion.ours(randn(4, 3), randn(4, 3), torch.tensor([0, 10, 500, 999]))
-
-
-@every_conversion
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_two_devices_raise(conversion: Conversion, place: int) -> None:
-    arguments = [randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(4)]
-    arguments[place] = arguments[place].to("meta")
-    with pytest.raises(ValueError, match="must be on one device, got .*(cpu and meta|meta and cpu)"):
-        conversion.ours(*arguments)
-
-
-@every_conversion
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_numpy_array_among_tensors_raises(conversion: Conversion, place: int) -> None:
-    arguments = [randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(4)]
-    arguments[place] = arguments[place].numpy()
-    with pytest.raises(TypeError, match="must come from one framework"):
-        conversion.ours(*arguments)
-
-
-@every_conversion
-@pytest.mark.parametrize("shape", [(3,), (4, 5), (4, 3, 5, 7, 1), (5, 7)], ids=str)
-def test_a_t_that_does_not_fit_raises(conversion: Conversion, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="t must have a leading part of"):
-        conversion.ours(randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(*shape))
-
-
-@every_conversion
-def test_arrays_of_two_shapes_raise(conversion: Conversion) -> None:
-    with pytest.raises(ValueError, match="must have the same shape"):
-        conversion.ours(randn(4, 3), randn(4, 1), times(4))
-
-
-@every_conversion
 def test_a_numpy_float_is_a_python_float(conversion: Conversion) -> None:
     first, second = randn(*SMALL, seed=1), randn(*SMALL, seed=2)
     assert_same_bits(conversion.ours(first, second, np.float64(0.3)), conversion.plain(first, second, 0.3))
-
-
-_PEAK = """
-import resource, sys, torch
-import fastgen_rf as rf
-convert, dtype = getattr(rf, sys.argv[1]), getattr(torch, sys.argv[2])
-first, second = (torch.empty(8, 16, 21, 60, 104, dtype=dtype).normal_() for _ in range(2))
-t = torch.rand(8)
-convert(first[:1, :4].contiguous(), second[:1, :4].contiguous(), t[:1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-result = convert(first, second, t)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(1024 * (after - before) / (result.numel() * result.element_size()))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts in kilobytes on Linux only")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_at_latent_size_a_call_takes_at_most_a_quarter_of_the_result_beside_it(dtype: str) -> None:
-    command = [sys.executable, "-c", _PEAK, "pred_noise_to_pred_x0", dtype]
-    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert 0.9 < grown <= 1.25

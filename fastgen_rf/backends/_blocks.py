@@ -1,9 +1,9 @@
 """One pass over memory: a formula evaluated block by block, on float64 scratch that stays in the processor's cache.
 
-The plain expression sends several float64 copies of its arrays through main memory; here each input is read once and the
-result written once. The formula does not know: its operands are :class:`InPlace` arrays, whose operators overwrite the
-scratch. That is sound because a formula uses each of its two arrays once. Nothing here names a framework: any arrays with
-views and in-place operators will do.
+The plain expression sends several float64 copies of its arrays through main memory; here each input is read once and
+the result written once. The formula does not know: its operands are :class:`InPlace` arrays, whose operators overwrite
+the scratch. That is sound because a formula uses each of its two arrays once. Nothing here names a framework: any
+arrays with views and in-place operators will do.
 """
 
 from __future__ import annotations
@@ -56,13 +56,11 @@ def _plain(other: Any) -> Any:
     return other.values if isinstance(other, InPlace) else other
 
 
-def evaluate_in_blocks(
-    formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, maximum: Any
-) -> None:
+def evaluate_in_blocks(formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, maximum: Any) -> None:
     """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
 
-    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` a float64 array of shape (2, block size). One of
-    ``first`` and ``second`` may be the float 0.0: the formula is linear in them, and its gradients are its values there.
+    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` a float64 array of shape (2, block size).
+    One of ``first`` and ``second`` may be the float 0.0: a formula is linear in them, its values there its gradients.
     """
     for index in blocks(out.shape, scratch.shape[1]):
         target = out[index]
@@ -83,7 +81,7 @@ def load(array: Any, index: Index, scratch: Any) -> Any:
 
 
 def blocks(shape: Any, size: int) -> Iterator[Index]:
-    """Indices that cut a C-contiguous array of ``shape`` into contiguous blocks of at most ``size`` elements, evenly."""
+    """Indices that cut an array of ``shape`` evenly into blocks of at most ``size`` elements, contiguous if it is."""
     axis, inner = len(shape), 1
     while axis and inner * shape[axis - 1] <= size:
         axis -= 1

@@ -6,21 +6,32 @@ do not know.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from fastgen_rf.backends._standard import Backend, Quantile
+from fastgen_rf._typing import Formula
+from fastgen_rf.backends._blocks import evaluate_in_blocks
+from fastgen_rf.backends._standard import Backend, Quantile, with_trailing_axes
+
+_BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
+_LEAST = 2**19  # below this many elements the plain expression is as fast
+
+
+@functools.cache
+def _is_floating(dtype: Any) -> bool:
+    if not isinstance(dtype, np.dtype):
+        return False  # a JAX key's, say
+    scalar = dtype.type
+    return issubclass(scalar, np.floating) or (scalar.__module__ == "ml_dtypes" and "float" in scalar.__name__)
 
 
 class NumpyDtypes(Backend):
     """What the frameworks share whose dtypes are NumPy's and ml_dtypes': NumPy, JAX and CuPy."""
 
     def is_floating(self, dtype: Any) -> bool:
-        if not isinstance(dtype, np.dtype):
-            return False  # a JAX key's, say
-        scalar = dtype.type
-        return issubclass(scalar, np.floating) or (scalar.__module__ == "ml_dtypes" and "float" in scalar.__name__)
+        return _is_floating(dtype)
 
     def dtype(self, dtype: Any) -> Any:
         return np.dtype(np.float32 if dtype is None else dtype)
@@ -53,6 +64,24 @@ class NumpyBackend(NumpyDtypes):
     def astype(self, array: Any, dtype: Any) -> Any:
         return np.asarray(array).astype(dtype, copy=False)
 
+    def share_device(self, array: Any, other: Any) -> bool:
+        return True
+
+    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+        first, second = np.asarray(first), np.asarray(second)
+        maximum: Any = max
+        if not isinstance(t, float):
+            t, maximum = with_trailing_axes(np.asarray(t, dtype=np.float64), first.ndim), np.maximum
+        order = _block_order(first, second)
+        if order is None:
+            first, second = first.astype(np.float64, copy=False), second.astype(np.float64, copy=False)
+            return np.asarray(formula(first, second, t, maximum)).astype(dtype, copy=False)
+        out = np.empty_like(first, dtype=dtype)
+        x, y, target = (a.transpose(order) for a in (first, second, out))
+        t = t if isinstance(t, float) else t.transpose(order)
+        evaluate_in_blocks(formula, x, y, t, target, np.empty((2, _BLOCK), dtype=np.float64), maximum)
+        return out
+
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         if device not in (None, "cpu"):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}")
@@ -62,6 +91,15 @@ class NumpyBackend(NumpyDtypes):
         from scipy import special
 
         return np.asarray(quantile(u.astype(np.float64), np, special)).astype(u.dtype)
+
+
+def _block_order(first: Any, second: Any) -> list[int] | None:
+    """Axes from outermost to innermost in memory, if one pass in blocks applies: large arrays of one dense layout."""
+    if first.size < _LEAST:
+        return None
+    order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
+    dense = first.transpose(order).flags.c_contiguous and second.transpose(order).flags.c_contiguous
+    return order if dense else None
 
 
 BACKEND = NumpyBackend(np)

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from fastgen_rf._slope import Slope
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.backends._standard import Backend, Quantile, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
-_LEAST = 2**19  # below this many elements the plain expression is as fast
+_LEAST = 2**18  # below this many elements the plain expression is as fast; without a gradient, below twice as many
 
 
 class TorchBackend(Backend):
@@ -55,8 +56,8 @@ class TorchBackend(Backend):
         return array.clamp_min(floor)  # torch.maximum takes no Python number
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        if not _fits_blocks(first, second, t):
-            return super().evaluate(formula, first, second, t, dtype)
+        if not self.has_float64(first.device):
+            return self._evaluate_on_pairs(formula, first, second, t, dtype)
         return _evaluate(formula, first, second, t, dtype)
 
     def check_rng(self, rng: Any) -> None:
@@ -91,29 +92,49 @@ class TorchBackend(Backend):
         return self.astype(quantile(u.double(), torch, torch.special), u.dtype)
 
 
-def _fits_blocks(first: Any, second: Any, t: Any) -> bool:
-    """Whether one pass in blocks applies: large plain CPU tensors of one dense layout, outside every transformation."""
+def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    """Evaluate ``formula`` in float64; one of the arrays may be the float 0.0, as it is in a gradient."""
+    like = second if type(first) is float else first
+    one_pass = _fits_one_pass(first, second, t, like)
+    if (
+        one_pass
+        and torch.is_grad_enabled()
+        and any(not isinstance(a, float) and a.requires_grad for a in (first, second, t))
+    ):
+        return _OnePass.apply(formula, first, second, t, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
+    if not one_pass or like.numel() < 2 * _LEAST:
+        wide = _wide(t, like.ndim)
+        if type(t) is float or not t.ndim:  # else the float64 t, or second, promotes first where the two meet
+            first = _double(first)
+        return formula(first, _double(second), wide, _maximum(t)).to(dtype)
+    order = _memory_order(like)
+    out = torch.empty_like(like, dtype=dtype)
+    first, second, wide, target = _permuted(order, first, second, _wide(t, like.ndim), out)
+    evaluate_in_blocks(formula, first, second, wide, target, _scratch(), _maximum(t))
+    return out
+
+
+def _fits_one_pass(first: Any, second: Any, t: Any, like: Any) -> bool:
+    """Whether one pass in blocks applies: large CPU tensors of one dense layout that nothing but autograd watches."""
     return bool(
-        first.numel() >= _LEAST
-        and type(first) in _PLAIN
-        and type(second) in _PLAIN
-        and (type(t) is float or type(t) in _PLAIN)
-        and first.device.type == "cpu"
-        and first.stride() == second.stride()
-        and first.layout is torch.strided
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
+        and like.numel() >= _LEAST
+        and like.device.type == "cpu"
+        and all(type(a) in _PLAIN for a in (first, second, t))
+        and like.layout is torch.strided
+        and (type(first) is float or type(second) is float or first.stride() == second.stride())
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
         and torch._C._len_torch_dispatch_stack() == 0
-        and _memory_order(first) is not None
+        and _memory_order(like) is not None
     )
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)  # not DTensor, FakeTensor and other subclasses
+_PLAIN = (float, torch.Tensor, torch.nn.Parameter)  # no subclass: those may live anywhere and do anything
 
 
 def _memory_order(array: Any) -> list[int] | None:
-    """The axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps."""
+    """Axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps."""
     order = list(range(array.ndim))
     if not array.is_contiguous():
         order.sort(key=array.stride, reverse=True)
@@ -122,20 +143,8 @@ def _memory_order(array: Any) -> list[int] | None:
     return order
 
 
-def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    """One pass in blocks; one of the arrays may be the float 0.0, as it is in a gradient."""
-    if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in (first, second, t)):
-        return _OnePass.apply(formula, first, second, t, dtype)
-    like = second if isinstance(first, float) else first
-    order = _memory_order(like)
-    if order is None:  # a gradient may be expanded from one number
-        out, order = torch.empty(like.shape, dtype=dtype), list(range(like.ndim))
-    else:
-        out = torch.empty_like(like, dtype=dtype)
-    scratch = _scratch()
-    arrays = _permuted(order, first, second, _wide(t, like.ndim), out)
-    evaluate_in_blocks(formula, *arrays, scratch, _maximum(t))
-    return out
+def _double(array: Any) -> Any:
+    return array if type(array) is float else array.double()
 
 
 class _Local(threading.local):
@@ -146,7 +155,7 @@ _local = _Local()
 
 
 def _scratch() -> Any:
-    """This thread's float64 scratch: anew for each call, its page faults would cost as much as the arithmetic."""
+    """Return this thread's float64 scratch: made for each call, it would cost its page faults."""
     if _local.scratch is None:
         _local.scratch = torch.empty((2, _BLOCK), dtype=torch.float64)
     return _local.scratch
@@ -174,7 +183,10 @@ class _OnePass(torch.autograd.Function):
         ctx.time = t if isinstance(t, float) else None
         wanted = zip((first, second), ctx.needs_input_grad[1:3], strict=True)
         ctx.dtypes = [array.dtype if needed else None for array, needed in wanted]
-        arrays = (first, second) if ctx.needs_input_grad[3] else (None, None)
+        arrays = [
+            a if ctx.needs_input_grad[3] and moves else None
+            for a, moves in zip((first, second), _moving(formula), strict=True)
+        ]
         ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
         return _evaluate(formula, first, second, t, dtype)
 
@@ -182,17 +194,28 @@ class _OnePass(torch.autograd.Function):
     def backward(ctx: Any, grad: Any) -> Any:
         first, second, t = ctx.saved_tensors
         time = ctx.time if t is None else t
-        backward = _backward if torch.is_grad_enabled() else _backward_in_blocks
+        if not torch.is_grad_enabled() and _fits_one_pass(grad, 0.0, time, grad):
+            backward = _backward_in_blocks
+        else:
+            backward = _backward
         (for_first, for_second), sums = backward(ctx.formula, grad, (first, second), time, ctx.dtypes)
-        for_t = _time_gradient(ctx.formula, sums, t) if ctx.needs_input_grad[3] else None
+        for_t = _time_gradient(ctx.formula, sums, t, grad.ndim) if ctx.needs_input_grad[3] else None
         return None, for_first, for_second, for_t, None
+
+
+def _moving(formula: Formula) -> tuple[bool, bool]:
+    """Which of a formula's two coefficients change with t."""
+    return (
+        formula(1.0, 0.0, 0.25, max) != formula(1.0, 0.0, 0.75, max),
+        formula(0.0, 1.0, 0.25, max) != formula(0.0, 1.0, 0.75, max),
+    )
 
 
 def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
     """Gradients for the two arrays, and the float64 sums of ``grad array`` over the axes along which t is constant."""
     gradients = [
-        None if dtype is None else _evaluate(formula, *operands, t, dtype)
-        for operands, dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
+        None if dtype is None else _evaluate(formula, x, y, t, dtype)
+        for (x, y), dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
     ]
     sums = [0.0 if a is None else (grad.double() * a.double()).sum_to_size(_wide(t, grad.ndim).shape) for a in arrays]
     return gradients, sums
@@ -200,21 +223,19 @@ def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> 
 
 def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
     """Do what ``_backward`` does, reading grad from memory once."""
-    order = _memory_order(grad)
-    like = grad if order is not None else torch.empty(grad.shape, dtype=grad.dtype)  # grad may be one number, expanded
-    order = order or list(range(grad.ndim))
     wide = _wide(t, grad.ndim)
-    gradients = [None if dtype is None else torch.empty_like(like, dtype=dtype) for dtype in dtypes]
+    gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros(wide.shape, dtype=torch.float64) for array in arrays]
-    source, at_t, *others = _permuted(order, grad, wide, *arrays, *gradients, *sums)
+    source, time, *others = _permuted(_memory_order(grad), grad, wide, *arrays, *gradients, *sums)
     inputs, outputs, totals = others[:2], others[2:4], others[4:]
     one, two = _scratch()
     for index in blocks(source.shape, _BLOCK):
-        now = at_t if isinstance(at_t, float) else at_t[on_singletons(index, at_t.shape)]
-        if outputs[0] is not None:
-            outputs[0][index] = formula(load(source, index, one), 0.0, now, _maximum(t)).values
-        if outputs[1] is not None:
-            outputs[1][index] = formula(0.0, load(source, index, one), now, _maximum(t)).values
+        now = time if isinstance(time, float) else time[on_singletons(index, time.shape)]
+        for place, output in enumerate(outputs):
+            if output is not None:
+                block = load(source, index, one)
+                x, y = (block, 0.0) if place == 0 else (0.0, block)
+                output[index] = formula(x, y, now, _maximum(t)).values
         for array, total in zip(inputs, totals, strict=True):
             if array is not None:
                 product = load(source, index, one) * load(array, index, two).values
@@ -223,18 +244,20 @@ def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes
     return gradients, sums
 
 
-def _permuted(order: list[int], *arrays: Any) -> list[Any]:
-    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
-
-
-def _time_gradient(formula: Formula, sums: Any, t: Any) -> Any:
+def _time_gradient(formula: Formula, sums: Any, t: Any, rank: int) -> Any:
     """Derivative of ``formula(*sums, t)`` for t."""
-    again = torch.is_grad_enabled()
-    rank = max(total.ndim for total in sums if not isinstance(total, float))
-    wide = _wide(t, rank) if again else _wide(t, rank).detach().requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(formula(*sums, wide, torch.clamp_min).sum(), wide, create_graph=again)
+    first, second = sums
+    wide = _wide(t, rank)
+    slope = formula(first, second, Slope(wide, torch.ones_like(wide)), _slope_maximum).slope
     return slope.reshape(t.shape).to(t.dtype)
+
+
+def _slope_maximum(t: Slope, floor: float) -> Slope:
+    return Slope(t.value.clamp_min(floor), t.slope * (t.value >= floor))  # as clamp_min's own derivative has it
+
+
+def _permuted(order: Any, *arrays: Any) -> list[Any]:
+    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
 
 
 BACKEND = TorchBackend(torch)

@@ -15,7 +15,7 @@ from tests.benchmarks.contenders import ADD, ON, OURS, frames
 from tests.benchmarks.timing import measure, record
 
 SECONDS = {"sizes": 1.5, "formulas": 1.0, "shapes": 0.5}  # of measuring for a case
-QUICK_SECONDS = 0.4
+QUICK = 0.2, 3  # seconds, and rounds at least
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def main() -> None:
                 for contender in frame.contenders()
                 if not contender.compiled or (case.table == "sizes" and not options.quick)
             ]
-            seconds = QUICK_SECONDS if options.quick else SECONDS[case.table]
-            records += [record(frame, case, timing) for timing in measure(frame, case, contenders, seconds)]
+            seconds, fewest = QUICK if options.quick else (SECONDS[case.table], 5)
+            records += [record(frame, case, timing) for timing in measure(frame, case, contenders, seconds, fewest)]
     facts = report.machine(options.device)
     report.print_machine(facts)
     report.print_timings(records)

@@ -21,8 +21,7 @@ STYLES: dict[str, dict[str, Any]] = {  # colours: Okabe and Ito's, told apart by
     "nvidia-modelopt, compiled": {"color": "#009E73", "marker": "D"},
     "plain float32, jitted": {"color": "#CC79A7", "marker": "v"},
     "fastgen_rf, compiled": {"color": "#56B4E9", "marker": "o"},
-    "fastgen_rf, in jit": {"color": "#56B4E9", "marker": "o"},
-    OURS: {"color": "#0072B2", "marker": "o", "linewidth": 3.4, "markersize": 6, "zorder": 5},
+    OURS: {"color": "#0072B2", "marker": "o", "linewidth": 3.4, "markersize": 7, "zorder": 2},
 }
 TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"}
 
@@ -57,15 +56,12 @@ def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
                 axes.set_ylabel("time of a call")
             if row == len(rows) - 1:
                 axes.set_xlabel("elements of one array")
-    handles = {
-        label: line
-        for axes in grid.flat
-        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    handles = {label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     names = [name for name in reversed(STYLES) if name in handles]
     what = records[0]["op"] + (" and its gradient" if records[0]["direction"] != "forward" else "")
-    figure.suptitle(f"{what}: lower is faster", x=0.01, y=1 - 0.1 / size[1], ha="left", va="top", fontweight="bold", fontsize=14)
-    figure.text(0.01, 1 - 0.42 / size[1], subtitle, ha="left", va="top", fontsize=9.5, color="#555555")
+    title: dict[str, Any] = {"ha": "left", "va": "top"}
+    figure.text(0.01, 1 - 0.1 / size[1], f"{what}: lower is faster", fontsize=14, fontweight="bold", **title)
+    figure.text(0.01, 1 - 0.42 / size[1], subtitle, fontsize=9.5, color="#555555", **title)
     labels = [f"{name} (the limit)" if name == ADD else name for name in names]
     figure.legend([handles[name] for name in names], labels, loc="lower center", ncols=3 if len(columns) < 3 else 4,
                   frameon=False)  # fmt: skip
@@ -77,7 +73,7 @@ def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
 def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
     for name in dict.fromkeys(r["contender"] for r in records):
         points = sorted((r["elements"], r["median"]) for r in records if r["contender"] == name)
-        style = {"linewidth": 1.6, "markersize": 4, "zorder": 2, **STYLES.get(name, {})}
+        style = {"linewidth": 1.6, "markersize": 4, "zorder": 3, **STYLES.get(name, {})}
         axes.plot(*zip(*points, strict=True), label=name, **style)
     axes.set_xscale("log")
     axes.set_yscale("log")

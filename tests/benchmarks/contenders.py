@@ -129,15 +129,11 @@ class TorchFrame:
                 self._call(lambda op: compiled(modelopt(op)), tensor_time=True),
                 compiled=True,
             ),
-            Contender(
-                "fastgen_rf, compiled", self._call(lambda op: compiled(getattr(fastgen_rf, op))), compiled=True
-            ),
+            Contender("fastgen_rf, compiled", self._call(lambda op: compiled(getattr(fastgen_rf, op))), compiled=True),
             Contender(ADD, self._add),
         ]
 
-    def _call(
-        self, function: Callable[[str], Any], tensor_time: bool = False
-    ) -> Callable[[Case, Arrays], Call]:
+    def _call(self, function: Callable[[str], Any], tensor_time: bool = False) -> Callable[[Case, Arrays], Call]:
         def prepare(case: Case, arrays: Arrays) -> Call:
             op, (first, second, t, cotangent) = function(case.op), arrays
             if tensor_time and isinstance(t, float):
@@ -177,8 +173,9 @@ class JaxFrame:
             os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave room for the others
         import jax
 
-        self.jax, self.device = jax, device
-        jax.config.update("jax_default_device", jax.devices(device)[0])
+        self.jax: Any = jax
+        self.device = device
+        self.jax.config.update("jax_default_device", jax.devices(device)[0])
 
     def arrays(self, case: Case) -> Arrays:
         """The arrays of a case on this framework; t stays float32."""
@@ -212,7 +209,7 @@ class JaxFrame:
             Contender(OURS, self._call(ours)),
             Contender("plain float64", self._call(double, wrap=_scoped(jax)), rival=True),
             Contender("plain float32, jitted", self._call(single, wrap=jax.jit)),
-            Contender("fastgen_rf, in jit", self._call(ours, wrap=jax.jit)),
+            Contender("fastgen_rf, compiled", self._call(ours, wrap=jax.jit)),
             Contender(ADD, self._add),
         ]
 

@@ -1,0 +1,270 @@
+"""JAX, the draws: keys typed and raw, the same stream under every transformation, on every device and sharding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+import fastgen_rf as rf
+
+LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
+every_law = pytest.mark.parametrize("law", LAWS)
+SHIFTED = rf.SampleTimestepConfig()
+RUNGS = (1.0, 0.75, 0.5, 0.0)
+SAMPLERS = {
+    "law": lambda n, **k: rf.sample_timesteps(n, SHIFTED, **k),
+    "t_list": lambda n, **k: rf.sample_from_t_list(n, RUNGS, **k),
+}
+both_samplers = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
+several_devices = pytest.mark.skipif(jax.device_count() < 4, reason="a mesh of four devices")
+
+
+def key(seed: int = 0) -> jax.Array:
+    return jax.random.key(seed)
+
+
+@every_law
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+def test_every_law_stays_inside_its_bounds_in_every_dtype(law: str, dtype: Any) -> None:
+    cfg = rf.SampleTimestepConfig(law, shift=50.0, p_mean=2.0, p_std=3.0)
+    t = rf.sample_timesteps(20_000, cfg, rng=key(), dtype=dtype)
+    assert (t.dtype, t.shape) == (dtype, (20_000,))
+    host = np.asarray(t).astype(np.float64)
+    assert host.min() >= cfg.min_t
+    assert host.max() <= cfg.max_t
+
+
+def test_float64_draws_carry_more_than_float32_s_bits_without_the_flag() -> None:
+    t = rf.sample_timesteps(100, rf.SampleTimestepConfig("uniform"), rng=key(), dtype=jnp.float64)
+    host = np.asarray(t)
+    assert host.dtype == np.float64
+    assert np.count_nonzero(host != host.astype(np.float32)) > 90
+    assert jax.config.jax_enable_x64 is False
+
+
+@both_samplers
+def test_raw_and_typed_keys_give_one_stream(sample: Any) -> None:
+    np.testing.assert_array_equal(sample(64, rng=jax.random.PRNGKey(3)), sample(64, rng=key(3)))
+
+
+@both_samplers
+def test_an_int_is_the_seed_of_a_key(sample: Any) -> None:
+    np.testing.assert_array_equal(sample(64, rng=3, xp=jnp), sample(64, rng=key(3)))
+    assert not np.array_equal(sample(64, rng=4, xp=jnp), sample(64, rng=key(3)))
+
+
+@both_samplers
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_keys_of_other_generators_serve(sample: Any, implementation: str) -> None:
+    t = sample(64, rng=jax.random.key(0, impl=implementation))
+    assert t.shape == (64,)
+    assert len(np.unique(t)) >= 3
+
+
+@both_samplers
+def test_different_keys_give_different_draws(sample: Any) -> None:
+    assert len({np.asarray(sample(64, rng=k)).tobytes() for k in jax.random.split(key(), 8)}) == 8
+
+
+@both_samplers
+def test_a_numpy_generator_gives_numpy_s_stream(sample: Any) -> None:
+    moved = sample(64, rng=np.random.default_rng(2), xp=jnp)
+    assert isinstance(moved, jax.Array)
+    np.testing.assert_array_equal(moved, sample(64, rng=np.random.default_rng(2)))
+
+
+@both_samplers
+def test_a_numpy_generator_s_float64_stays_float64(sample: Any) -> None:
+    moved = sample(64, rng=np.random.default_rng(2), xp=jnp, dtype=jnp.float64)
+    assert moved.dtype == jnp.float64
+    np.testing.assert_array_equal(moved, sample(64, rng=np.random.default_rng(2), dtype=np.float64))
+
+
+# Transformations
+
+
+@pytest.mark.parametrize(
+    ("law", "dtype"),
+    [*((law, jnp.float32) for law in LAWS), ("shifted", jnp.bfloat16)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_jit_vmap_and_scan_draw_what_the_eager_call_draws(law: str, dtype: Any) -> None:
+    cfg, keys = rf.SampleTimestepConfig(law), jax.random.split(key(), 3)
+
+    def sample(k: jax.Array) -> Any:
+        return rf.sample_timesteps(50, cfg, rng=k, dtype=dtype)
+
+    eager = np.stack([sample(k) for k in keys])
+    jitted = jax.jit(sample)
+    np.testing.assert_array_equal(np.stack([jitted(k) for k in keys]), eager)
+    np.testing.assert_array_equal(jax.vmap(sample)(keys), eager)
+    np.testing.assert_array_equal(jax.lax.scan(lambda c, k: (c, sample(k)), 0, keys)[1], eager)
+
+
+def test_rungs_under_jit_vmap_and_scan_are_the_eager_ones() -> None:
+    keys = jax.random.split(key(), 3)
+
+    def sample(k: jax.Array) -> Any:
+        return rf.sample_from_t_list(50, RUNGS, rng=k)
+
+    eager = np.stack([sample(k) for k in keys])
+    assert set(np.unique(eager)) == {1.0, 0.75, 0.5}
+    np.testing.assert_array_equal(jax.jit(jax.vmap(sample))(keys), eager)
+    np.testing.assert_array_equal(jax.lax.scan(lambda c, k: (c, sample(k)), 0, keys)[1], eager)
+
+
+@every_law
+def test_n_and_the_config_are_static_arguments(law: str) -> None:
+    cfg = rf.SampleTimestepConfig(law)
+    jitted = jax.jit(rf.sample_timesteps, static_argnums=(0, 1))
+    np.testing.assert_array_equal(jitted(50, cfg, rng=key()), rf.sample_timesteps(50, cfg, rng=key()))
+    named = jax.jit(rf.sample_timesteps, static_argnames=("n", "cfg", "dtype"))
+    assert named(n=50, cfg=cfg, rng=key(), dtype=jnp.bfloat16).dtype == jnp.bfloat16
+
+
+@both_samplers
+def test_raw_keys_trace_as_typed_ones_do(sample: Any) -> None:
+    jitted = jax.jit(lambda k: sample(50, rng=k))
+    np.testing.assert_array_equal(jitted(jax.random.PRNGKey(0)), jitted(key()))
+    np.testing.assert_array_equal(
+        jax.vmap(lambda k: sample(50, rng=k))(jax.random.split(jax.random.PRNGKey(0), 3)),
+        jax.vmap(lambda k: sample(50, rng=k))(jax.random.split(key(), 3)),
+    )
+
+
+@both_samplers
+def test_a_config_s_draw_has_a_shape_before_it_has_values(sample: Any) -> None:
+    described = jax.eval_shape(lambda k: sample(50, rng=k, dtype=jnp.bfloat16), key())
+    assert (described.shape, described.dtype) == ((50,), jnp.bfloat16)
+
+
+@every_law
+def test_a_training_step_differentiates_past_its_draw(law: str) -> None:
+    cfg, x0 = rf.SampleTimestepConfig(law), jnp.ones((8, 3))
+
+    @jax.jit
+    @jax.grad
+    def step(scale: jax.Array, k: jax.Array) -> jax.Array:
+        t = rf.sample_timesteps(8, cfg, rng=k)
+        return rf.add_noise(scale * x0, jnp.zeros_like(x0), t).sum()
+
+    t = rf.sample_timesteps(8, cfg, rng=key())
+    np.testing.assert_allclose(step(jnp.float32(1.0), key()), 3 * np.sum(1 - np.float64(t)), rtol=1e-5)
+
+
+@every_law
+def test_draws_survive_the_nan_check_and_a_switched_off_jit(law: str) -> None:
+    cfg = rf.SampleTimestepConfig(law, p_mean=5.0, p_std=0.1)
+    expected = rf.sample_timesteps(50, cfg, rng=key())
+    with jax.debug_nans(True):
+        np.testing.assert_array_equal(rf.sample_timesteps(50, cfg, rng=key()), expected)
+    with jax.disable_jit():
+        np.testing.assert_allclose(rf.sample_timesteps(50, cfg, rng=key()), expected, rtol=2e-7)
+
+
+# Devices
+
+PLACES = {
+    "device": lambda: jax.devices()[2],
+    "name": lambda: f"{jax.devices()[2].platform}:2",
+    "sharding": lambda: SingleDeviceSharding(jax.devices()[2]),
+}
+
+
+@several_devices
+@both_samplers
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("rng", [key, lambda: np.random.default_rng(0)], ids=["key", "numpy"])
+def test_a_device_its_name_and_its_sharding_place_the_draw(sample: Any, place: str, rng: Any) -> None:
+    t = sample(8, rng=rng(), device=PLACES[place](), xp=jnp)
+    assert t.devices() == {jax.devices()[2]}
+    np.testing.assert_array_equal(t, sample(8, rng=rng(), xp=jnp))
+
+
+@several_devices
+@both_samplers
+@pytest.mark.parametrize(
+    ("axis_type", "jit"),
+    [
+        (AxisType.Auto, False),
+        (AxisType.Explicit, False),
+        (AxisType.Explicit, True),
+        pytest.param(
+            AxisType.Auto,
+            True,
+            marks=pytest.mark.xfail(
+                reason="on such a mesh device_put under jit is a hint that XLA may ignore", strict=True
+            ),
+        ),
+    ],
+    ids=["auto-eager", "explicit-eager", "explicit-jit", "auto-jit"],
+)
+def test_a_sharding_spreads_the_draw(sample: Any, axis_type: AxisType, jit: bool) -> None:
+    mesh = jax.make_mesh((4,), ("b",), axis_types=(axis_type,))
+    rows = NamedSharding(mesh, PartitionSpec("b"))
+
+    def spread(k: jax.Array) -> Any:
+        return sample(8, rng=k, device=rows)
+
+    t = (jax.jit(spread) if jit else spread)(key())
+    assert t.sharding.is_equivalent_to(rows, 1)
+    np.testing.assert_array_equal(t, sample(8, rng=key()))
+
+
+@several_devices
+@both_samplers
+def test_the_draw_stays_on_its_key_s_device(sample: Any) -> None:
+    there = jax.devices()[1]
+    assert sample(8, rng=jax.device_put(key(), there)).devices() == {there}
+    assert sample(8, rng=jax.device_put(key(), there), device=there).devices() == {there}
+
+
+@several_devices
+@both_samplers
+def test_a_key_placed_on_another_device_raises(sample: Any) -> None:
+    here, there = jax.devices()[1:3]
+    for place in (there, SingleDeviceSharding(there), f"{there.platform}:2"):
+        with pytest.raises(ValueError, match="rng and device must agree"):
+            sample(8, rng=jax.device_put(key(), here), device=place)
+
+
+# What is refused
+
+
+@both_samplers
+def test_a_key_is_required(sample: Any) -> None:
+    with pytest.raises(TypeError, match=r"no global generator: pass jax\.random\.key"):
+        sample(8, xp=jnp)
+    with pytest.raises(TypeError, match="no global generator"):
+        sample(8, device=jax.devices()[0])
+
+
+@both_samplers
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
+def test_a_batch_of_keys_is_told_to_vmap(sample: Any, make: Any) -> None:
+    with pytest.raises(ValueError, match="one JAX key, got keys of shape .*: vmap over them"):
+        sample(8, rng=jax.random.split(make(0), 3))
+
+
+@both_samplers
+@pytest.mark.parametrize("wrong", [lambda: jnp.zeros(2), lambda: jnp.zeros(2, jnp.int32)], ids=["float", "int"])
+def test_an_array_that_is_no_key_raises(sample: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="rng must be a JAX key or an int for JAX"):
+        sample(8, rng=wrong())
+
+
+@both_samplers
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, jnp.bool_], ids=lambda d: d.__name__)
+def test_a_dtype_that_is_not_real_floating_raises(sample: Any, dtype: Any) -> None:
+    with pytest.raises(TypeError, match="dtype must be a real floating dtype"):
+        sample(8, rng=key(), dtype=dtype)
+
+
+def test_a_traced_n_raises() -> None:
+    with pytest.raises(TypeError, match="n must be an integer"):
+        jax.jit(lambda n: rf.sample_timesteps(n, SHIFTED, rng=key()))(4)

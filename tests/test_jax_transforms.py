@@ -1,0 +1,254 @@
+"""JAX, the transformations: every one of them sees through every conversion, and derivatives are those worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import by_hand
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
+
+import fastgen_rf as rf
+from fastgen_rf.timesteps import quantile
+
+every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+jit_or_not = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
+def arrays(*shape: int, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array, jax.Array]:
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        first, second = (jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(2))
+        return first, second, jnp.asarray(rng.uniform(0.1, 0.9, shape[:1]), jnp.float32)
+
+
+@every_conversion
+@every_dtype
+def test_jit(conversion: Conversion, dtype: Any) -> None:
+    values = arrays(8, 50, dtype=dtype)
+    assert_rounded_once(jax.jit(conversion.ours)(*values), by_hand.value(conversion, *values))
+
+
+@every_conversion
+def test_jit_with_a_static_t(conversion: Conversion) -> None:
+    first, second, _ = arrays(8, 50)
+    jitted = jax.jit(conversion.ours, static_argnums=2)
+    assert_rounded_once(jitted(first, second, SOME_T), by_hand.value(conversion, first, second, SOME_T))
+
+
+@every_conversion
+def test_jit_rejects_what_the_eager_call_rejects(conversion: Conversion) -> None:
+    first, second, t = arrays(8, 50)
+    with pytest.raises(ValueError, match="t must have a leading part"):
+        jax.jit(conversion.ours)(first, second, t[:3])
+    with pytest.raises(TypeError, match="divide integer timesteps"):
+        jax.jit(conversion.ours)(first, second, jnp.arange(8))
+
+
+@every_conversion
+@jit_or_not
+@pytest.mark.parametrize(
+    ("in_axes", "t_shape"),
+    [((0, 0, 0), (8,)), ((0, 0, None), ()), ((0, None, 0), (8,)), ((None, None, 0), (8,))],
+    ids=["all", "shared_t", "shared_second", "t_alone"],
+)
+def test_vmap(conversion: Conversion, jit: Any, in_axes: tuple[Any, ...], t_shape: tuple[int, ...]) -> None:
+    first, second, _ = arrays(8, 50)
+    t = jnp.asarray(np.random.default_rng(1).uniform(0.1, 0.9, t_shape), jnp.float32)
+    parts = [x if axis == 0 else x[0] for x, axis in zip((first, second), in_axes, strict=False)]
+    result = jit(jax.vmap(conversion.ours, in_axes=in_axes))(*parts, t)
+    whole = [jnp.broadcast_to(x, (8, 50)) for x in parts]
+    assert_rounded_once(result, by_hand.value(conversion, *whole, jnp.broadcast_to(t, (8,))))
+
+
+@every_conversion
+def test_vmap_over_the_last_axis_and_nested(conversion: Conversion) -> None:
+    first, second, t = arrays(8, 50)
+    frames = jnp.asarray(np.random.default_rng(1).uniform(0.1, 0.9, (8, 50)), jnp.float32)
+    nested = jax.vmap(jax.vmap(conversion.ours))(first, second, frames)
+    assert_rounded_once(nested, by_hand.value(conversion, first, second, frames))
+    columns = jax.vmap(conversion.ours, in_axes=(1, 1, None), out_axes=1)(first, second, t)
+    assert_rounded_once(columns, by_hand.value(conversion, first, second, t))
+
+
+@every_conversion
+@every_dtype
+@jit_or_not
+def test_grad_of_all_three_arguments_in_their_own_dtypes(conversion: Conversion, dtype: Any, jit: Any) -> None:
+    first, second, t = arrays(8, 50, dtype=dtype)
+    weight = jnp.asarray(np.random.default_rng(1).standard_normal((8, 50)), dtype)
+
+    def vjp(*x: jax.Array) -> Any:
+        return jax.vjp(conversion.ours, *x)[1](weight)
+
+    actual = jit(vjp)(first, second, t)
+    by_first, by_second, by_time = (by_hand.wide(weight, 2) * s for s in by_hand.slopes(conversion, first, second, t))
+    assert [x.dtype for x in actual] == [dtype, dtype, jnp.float32]
+    for gradient, exact in zip(actual, (by_first, by_second, by_time.sum(1)), strict=True):
+        assert_rounded_once(gradient, exact)
+
+
+@every_conversion
+@pytest.mark.parametrize(("t_shape", "axes"), [((), (0, 1)), ((1,), (0, 1)), ((1, 50), (0,)), ((8, 1), (1,))], ids=str)
+def test_the_gradient_of_t_sums_over_what_each_t_reached(
+    conversion: Conversion, t_shape: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    first, second, _ = arrays(8, 50)
+    t = jnp.asarray(np.random.default_rng(1).uniform(0.1, 0.9, t_shape), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda s: conversion.ours(first, second, s).sum()))(t)
+    assert gradient.shape == t_shape
+    assert_rounded_once(gradient, by_hand.slopes(conversion, first, second, t)[2].sum(axes).reshape(t_shape))
+
+
+@every_conversion
+@jit_or_not
+def test_jvp_and_linearize(conversion: Conversion, jit: Any) -> None:
+    values = arrays(8, 50)
+    rng = np.random.default_rng(2)
+    tangents = tuple(jnp.asarray(rng.standard_normal(x.shape), x.dtype) for x in values)
+    slopes = by_hand.slopes(conversion, *values)
+    exact = sum(slope * by_hand.wide(tangent, 2) for slope, tangent in zip(slopes, tangents, strict=True))
+    value, tangent = jit(lambda v, d: jax.jvp(conversion.ours, v, d))(values, tangents)
+    assert_rounded_once(value, by_hand.value(conversion, *values))
+    np.testing.assert_allclose(tangent, exact, rtol=1e-5, atol=1e-5)
+    linear = jax.linearize(conversion.ours, *values)[1]
+    np.testing.assert_allclose(linear(*tangents), exact, rtol=1e-5, atol=1e-5)
+
+
+@every_conversion
+def test_hessian_in_t(conversion: Conversion) -> None:
+    first, second, t = arrays(4, 6)
+    actual = jax.jit(jax.hessian(lambda s: conversion.ours(first, second, s).sum()))(t)
+    bends = np.broadcast_to(conversion.bend(*(by_hand.wide(x, 2) for x in (first, second, t))), (4, 6))
+    np.testing.assert_allclose(actual, np.diag(bends.sum(1)), rtol=1e-5, atol=1e-5)
+
+
+@every_conversion
+def test_jacobians_agree_in_both_modes(conversion: Conversion) -> None:
+    values = arrays(3, 4)
+    forward, reverse = (jax.jit(mode(conversion.ours, argnums=(0, 2)))(*values) for mode in (jax.jacfwd, jax.jacrev))
+    np.testing.assert_allclose(forward[0], reverse[0], rtol=1e-6)
+    np.testing.assert_allclose(forward[1], reverse[1], rtol=1e-6)
+
+
+@every_conversion
+@every_dtype
+def test_per_sample_gradients_by_vmap_of_grad(conversion: Conversion, dtype: Any) -> None:
+    values = arrays(8, 50, dtype=dtype)
+    gradient = jax.vmap(jax.grad(lambda *x: conversion.ours(*x).astype(jnp.float32).sum(), argnums=2))(*values)
+    assert_rounded_once(gradient, by_hand.slopes(conversion, *values)[2].sum(1))
+
+
+@every_conversion
+@jit_or_not
+def test_scan_over_times(conversion: Conversion, jit: Any) -> None:
+    first, second, t = arrays(8, 50)
+
+    def step(carry: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return carry, conversion.ours(carry, second, at)
+
+    _, results = jit(lambda x, t: jax.lax.scan(step, x, t))(first, t)
+    exact = np.stack([by_hand.value(conversion, first, second, at) for at in t])
+    assert_rounded_once(results, exact)
+
+
+@every_conversion
+def test_gradients_flow_through_scan_and_cond(conversion: Conversion) -> None:
+    first, second, t = arrays(8, 50)
+
+    def rolled(x: jax.Array) -> jax.Array:
+        def step(carry: jax.Array, at: jax.Array) -> tuple[jax.Array, None]:
+            moved = jax.lax.cond(at > 0.0, conversion.ours, lambda a, b, s: a, carry, second, at)
+            return 0.1 * moved, None
+
+        return jax.lax.scan(step, x, t[:3])[0].sum()
+
+    def unrolled(x: jax.Array) -> jax.Array:
+        for at in t[:3]:
+            x = 0.1 * conversion.ours(x, second, at)
+        return x.sum()
+
+    np.testing.assert_allclose(jax.jit(jax.grad(rolled))(first), jax.grad(unrolled)(first), rtol=1e-5)
+
+
+@every_conversion
+def test_remat(conversion: Conversion) -> None:
+    values = arrays(8, 50)
+
+    def loss(*x: jax.Array) -> jax.Array:
+        return jnp.sin(conversion.ours(*x)).sum()
+
+    plain = jax.grad(loss, argnums=(0, 1, 2))(*values)
+    again = jax.jit(jax.grad(jax.checkpoint(loss), argnums=(0, 1, 2)))(*values)
+    for x, y in zip(plain, again, strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6)
+
+
+@every_conversion
+@every_dtype
+def test_eval_shape_and_lowering_see_the_result_s_dtype(conversion: Conversion, dtype: Any) -> None:
+    values = arrays(8, 50, dtype=dtype)
+    described = jax.eval_shape(conversion.ours, *values)
+    assert (described.shape, described.dtype) == ((8, 50), dtype)
+    abstract = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values]
+    lowered = jax.jit(conversion.ours).lower(*abstract).out_info
+    assert (lowered.shape, lowered.dtype) == ((8, 50), dtype)
+
+
+@every_conversion
+def test_exports_and_takes_any_batch(conversion: Conversion) -> None:
+    (batch,) = jax.export.symbolic_shape("batch")
+    described = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((batch, 50), (batch, 50), (batch,))]
+    exported = jax.export.export(jax.jit(conversion.ours))(*described)
+    for size in (3, 8):
+        values = arrays(size, 50)
+        assert_rounded_once(exported.call(*values), by_hand.value(conversion, *values))
+
+
+@every_conversion
+def test_a_donated_buffer_is_reused(conversion: Conversion) -> None:
+    values = arrays(8, 50)
+    exact = by_hand.value(conversion, *values)
+    donated = values[conversion.like]
+    result = jax.jit(conversion.ours, donate_argnums=conversion.like)(*values)
+    assert_rounded_once(result, exact)
+    assert donated.is_deleted()
+
+
+@every_conversion
+def test_an_eager_call_keeps_its_arguments(conversion: Conversion) -> None:
+    values = arrays(8, 50)
+    before = [np.asarray(x).copy() for x in values]
+    conversion.ours(*values)
+    for x, copy in zip(values, before, strict=True):
+        np.testing.assert_array_equal(x, copy)
+
+
+def test_arrays_captured_by_a_trace_are_constants_of_it() -> None:
+    first, second, t = arrays(8, 50)
+    result = jax.jit(lambda x: rf.add_noise(x, second, t))(first)
+    assert_rounded_once(result, by_hand.value(CONVERSIONS["add_noise"], first, second, t))
+
+
+def test_coefficients_and_expand_like_transform() -> None:
+    t, x = jnp.array([0.25, 0.5]), jnp.zeros((3, 2, 4))
+
+    def spread(t: jax.Array) -> jax.Array:
+        return rf.expand_like(2 * rf.rf_alpha(t) + 5 * rf.rf_sigma(t), x, axes=(1,))
+
+    np.testing.assert_allclose(jax.jit(spread)(t), np.array([2.75, 3.5])[None, :, None])
+    np.testing.assert_allclose(jax.grad(lambda t: spread(t).sum())(t), [3.0, 3.0])
+
+
+@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "shifted"])
+def test_the_quantile_differentiates_to_one_over_the_density(law: str) -> None:
+    cfg = rf.SampleTimestepConfig(law)
+    u = np.array([0.25, 0.5, 0.875])
+    slope = jax.jit(jax.grad(lambda u: quantile(u, cfg).sum()))(jnp.asarray(u, jnp.float32))
+    step = 1e-6
+    exact = (quantile(u + step, cfg) - quantile(u - step, cfg)) / (2 * step)
+    np.testing.assert_allclose(slope, exact, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""What the torch tests compare with: the conversions as a torch user writes them in float64, and tensors in every layout.
+"""What the torch tests compare with: the conversions as a torch user writes them, and tensors in every layout.
 
 The expressions cast to float64, evaluate left to right and cast once, all of it recorded by autograd: they are the
 contract's definition of a right result and of a right gradient, bit for bit and at every size.

@@ -197,7 +197,7 @@ def test_plain_float32_would_not_do(xp, formula):
 
 @pytest.mark.backends("array_api_strict", "dask")
 def test_quantile_of_an_array_without_special_functions_is_a_type_error(xp):
-    with pytest.raises(TypeError, match="u is an array of .* NumPy"):
+    with pytest.raises(TypeError, match=r"u is an array of .* NumPy"):
         quantile(xp.array(np.array([0.5])), rf.SampleTimestepConfig())
 
 

@@ -1,4 +1,4 @@
-"""JAX, the values: float64's rounding with the x64 flag left alone, one compilation, no hidden transfer, sharding kept."""
+"""JAX, the values: float64's rounding with the x64 flag left alone, one compilation, no transfer, sharding kept."""
 
 from __future__ import annotations
 

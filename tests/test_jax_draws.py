@@ -247,7 +247,7 @@ def test_a_key_is_required(sample: Any) -> None:
 @both_samplers
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
 def test_a_batch_of_keys_is_told_to_vmap(sample: Any, make: Any) -> None:
-    with pytest.raises(ValueError, match="one JAX key, got keys of shape .*: vmap over them"):
+    with pytest.raises(ValueError, match=r"one JAX key, got keys of shape .*: vmap over them"):
         sample(8, rng=jax.random.split(make(0), 3))
 
 

@@ -1,4 +1,4 @@
-"""JAX, the transformations: every one of them sees through every conversion, and derivatives are those worked out by hand."""
+"""JAX, the transformations: each sees through every conversion, and derivatives are those worked out by hand."""
 
 from __future__ import annotations
 

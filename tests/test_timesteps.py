@@ -174,10 +174,7 @@ def far_tail(u, c):
     for _ in range(100):
         middle = (low + high) / 2
         z = (middle - c.p_mean) / c.p_std
-        if flip:
-            below = tail_share(-z, -b, -a) > 1 - u
-        else:
-            below = tail_share(z, a, b) < u
+        below = tail_share(-z, -b, -a) > 1 - u if flip else tail_share(z, a, b) < u
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
 

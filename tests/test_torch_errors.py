@@ -28,7 +28,7 @@ def test_integer_timesteps_are_told_to_divide(conversion: Conversion) -> None:
 def test_two_devices_raise(conversion: Conversion, place: int) -> None:
     arguments = [randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(4)]
     arguments[place] = arguments[place].to("meta")
-    with pytest.raises(ValueError, match="must be on one device, got .*(cpu and meta|meta and cpu)"):
+    with pytest.raises(ValueError, match=r"must be on one device, got .*(cpu and meta|meta and cpu)"):
         conversion.ours(*arguments)
 
 

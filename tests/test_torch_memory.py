@@ -1,4 +1,4 @@
-"""PyTorch, the memory: nothing beside the result in a call, nothing but needed inputs between a call and its backward."""
+"""PyTorch, the memory: nothing beside the result in a call, only needed inputs between a call and its backward."""
 
 from __future__ import annotations
 

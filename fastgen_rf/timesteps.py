@@ -137,7 +137,7 @@ def sample_timesteps(
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
     >>> sample_timesteps(3, cfg, rng=np.random.default_rng(0))
-    array([0.63668823, 0.2702495 , 0.04189159], dtype=float32)
+    array([0.63668776, 0.27024713, 0.04189158], dtype=float32)
     """
     config = _checked_config(cfg)
     backend, dtype = _resolved(n, rng, xp, device, dtype)

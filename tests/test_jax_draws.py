@@ -190,19 +190,8 @@ def test_a_device_its_name_and_its_sharding_place_the_draw(sample: Any, place: s
 @both_samplers
 @pytest.mark.parametrize(
     ("axis_type", "jit"),
-    [
-        (AxisType.Auto, False),
-        (AxisType.Explicit, False),
-        (AxisType.Explicit, True),
-        pytest.param(
-            AxisType.Auto,
-            True,
-            marks=pytest.mark.xfail(
-                reason="on such a mesh device_put under jit is a hint that XLA may ignore", strict=True
-            ),
-        ),
-    ],
-    ids=["auto-eager", "explicit-eager", "explicit-jit", "auto-jit"],
+    [(AxisType.Auto, False), (AxisType.Auto, True), (AxisType.Explicit, False), (AxisType.Explicit, True)],
+    ids=["auto-eager", "auto-jit", "explicit-eager", "explicit-jit"],
 )
 def test_a_sharding_spreads_the_draw(sample: Any, axis_type: AxisType, jit: bool) -> None:
     mesh = jax.make_mesh((4,), ("b",), axis_types=(axis_type,))

@@ -77,7 +77,11 @@ class JaxBackend(NumpyDtypes):
             if key.sharding.device_set != devices:
                 raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
         t = _sample(n, quantile, key, dtype)
-        return t if place is None else jax.device_put(t, place)
+        if place is None:
+            return t
+        if isinstance(t, jax.core.Tracer) and isinstance(place, jax.sharding.Sharding):
+            return jax.jit(lambda t: t, out_shardings=place)(t)  # on a mesh of Auto axes, device_put is but a hint
+        return jax.device_put(t, place)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with jax.enable_x64(True):  # else a float64 asked for comes out as float32

@@ -96,11 +96,7 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     """Evaluate ``formula`` in float64; one of the arrays may be the float 0.0, as it is in a gradient."""
     like = second if type(first) is float else first
     one_pass = _fits_one_pass(first, second, t, like)
-    if (
-        one_pass
-        and torch.is_grad_enabled()
-        and any(not isinstance(a, float) and a.requires_grad for a in (first, second, t))
-    ):
+    if one_pass and torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in (first, second, t)):
         return _OnePass.apply(formula, first, second, t, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
     if not one_pass or like.numel() < 2 * _LEAST:
         wide = _wide(t, like.ndim)

@@ -1,0 +1,51 @@
+"""``python -m fastgen_rf``: a line for each framework, and an exit status that tells."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from fastgen_rf import __main__ as report
+from fastgen_rf.backends import FRAMEWORKS, Backend
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(report, "SHAPE", (4, 8, 8))
+
+
+def test_every_framework_is_reported_as_found_or_with_how_to_install_it():
+    done = subprocess.run([sys.executable, "-m", "fastgen_rf"], capture_output=True, text=True)
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
+    for name in FRAMEWORKS:
+        wanted = " ok" if importlib.util.find_spec(name) else "pip install"
+        assert wanted in lines[name]
+    assert done.returncode == 0
+
+
+def test_a_backend_that_computes_wrongly_makes_the_exit_status_1(small, monkeypatch, capsys):
+    right = Backend.evaluate
+    numpy = FRAMEWORKS["numpy"]()
+    monkeypatch.setattr(type(numpy), "evaluate", lambda self, *args: right(self, *args) * 1.001)
+    assert report.main() == 1
+    assert "FAILED: out of bounds" in capsys.readouterr().out
+
+
+def test_a_backend_that_raises_is_reported_and_does_not_hide_the_others(small, monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("no driver")
+
+    monkeypatch.setitem(FRAMEWORKS, "numpy", broken)
+    assert report.main() == 1
+    assert "FAILED: RuntimeError: no driver" in capsys.readouterr().out
+
+
+def test_what_is_missing_gets_a_line_on_how_to_install_it(small, monkeypatch, capsys):
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    assert report.main() == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[-4:]] == [
+        [name, "not", "found:"] for name in FRAMEWORKS
+    ]

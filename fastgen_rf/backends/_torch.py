@@ -187,7 +187,8 @@ class _OnePass(torch.autograd.Function):
         return _evaluate(formula, first, second, t, dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
         first, second, t = ctx.saved_tensors
         time = ctx.time if t is None else t
         if not torch.is_grad_enabled() and _fits_one_pass(grad, 0.0, time, grad):

@@ -55,7 +55,11 @@ def test_where_nothing_names_a_framework_the_error_says_what_to_pass(sample, how
 
 
 @both_samplers
-@pytest.mark.parametrize("rng", [True, "seed", 1.5, np.random.RandomState(0), np.array([0, 1], np.uint32)], ids=repr)
+@pytest.mark.parametrize(
+    "rng",
+    [True, "seed", 1.5, np.random.RandomState(0), np.array([0, 1], np.uint32)],
+    ids=["bool", "string", "float", "RandomState", "NumPy array"],
+)
 def test_what_is_no_generator_is_a_type_error(sample, rng):
     with pytest.raises(TypeError, match="rng"):
         sample(4, rng=rng, xp=np)

@@ -252,3 +252,16 @@ def test_the_quantile_differentiates_to_one_over_the_density(law: str) -> None:
     step = 1e-6
     exact = (quantile(u + step, cfg) - quantile(u - step, cfg)) / (2 * step)
     np.testing.assert_allclose(slope, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "formula", ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_a_gradient_keeps_inputs_at_their_own_dtype_and_nothing_else(formula: str, dtype: Any) -> None:
+    first, second = (jax.random.normal(jax.random.key(seed), (4, 300), dtype) for seed in (0, 1))
+    t = jnp.linspace(0.1, 0.9, 4)
+    _, pullback = jax.vjp(getattr(rf, formula), first, second, t)
+    kept = [leaf for leaf in jax.tree.leaves(pullback) if getattr(leaf, "size", 0) > t.size]
+    assert 1 <= len(kept) <= 2
+    assert {leaf.dtype for leaf in kept} == {first.dtype}

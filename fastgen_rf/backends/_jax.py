@@ -94,10 +94,14 @@ class JaxBackend(NumpyDtypes):
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
-    # XLA makes a division by a broadcast t a product with 1 / t, an ulp off. An elementwise t stops it: NaN stays NaN.
-    t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
-    return formula(first, second, t, jnp.maximum).astype(dtype)
+    @jax.checkpoint  # a gradient keeps the inputs at their own dtype, not what float64 made of them
+    def run(first: Any, second: Any, t: Any) -> Any:
+        first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
+        # By a broadcast t XLA does not divide but multiplies with 1 / t, an ulp off; by an elementwise t it divides.
+        t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
+        return formula(first, second, t, jnp.maximum).astype(dtype)
+
+    return run(first, second, t)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))

@@ -40,7 +40,7 @@ class Backend:
 
     def is_floating(self, dtype: Any) -> bool:
         """Whether ``dtype`` is a real floating dtype of this framework."""
-        return bool(self.xp.isdtype(dtype, "real floating"))  # bool-ok: a dtype, no array
+        return bool(self.xp.isdtype(dtype, "real floating"))
 
     def device(self, array: Any) -> Any:
         """Device that ``array`` lives on."""

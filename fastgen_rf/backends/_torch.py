@@ -1,7 +1,7 @@
 """PyTorch: plain tensor methods, which autograd, ``torch.func``, ``torch.compile`` and DTensor all follow.
 
-Namespaces wrapped by array_api_compat are not used: a tensor method costs a fraction of a wrapped call, and the
-compiler traces it without a detour.
+Large CPU tensors that nothing but autograd watches take one pass in blocks instead; ``_fits_one_pass`` decides.
+Namespaces wrapped by array_api_compat are not used: a tensor method costs a fraction of a wrapped call.
 """
 
 from __future__ import annotations
@@ -51,9 +51,6 @@ class TorchBackend(Backend):
 
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.permute(*order)
-
-    def maximum(self, array: Any, floor: float) -> Any:
-        return array.clamp_min(floor)  # torch.maximum takes no Python number
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(first.device):
@@ -161,7 +158,7 @@ def _wide(t: Any, rank: int) -> Any:
     return t if isinstance(t, float) else with_trailing_axes(t.double(), rank)
 
 
-def _maximum(t: Any) -> Any:
+def _maximum(t: Any) -> Any:  # torch.maximum takes no Python number
     return max if isinstance(t, float) else torch.clamp_min
 
 

@@ -1,7 +1,8 @@
 """Rectified-flow primitives for diffusion distillation, on any array framework.
 
-The public names, nothing else: the formulas live in :mod:`fastgen_rf.flow_matching`, the timestep laws
-in :mod:`fastgen_rf.timesteps`. Importing this package imports no framework.
+The public names, nothing else: the formulas live in :mod:`fastgen_rf.flow_matching` and
+:mod:`fastgen_rf.predictions`, the timestep laws in :mod:`fastgen_rf.timesteps`, the times of a roll-out in
+:mod:`fastgen_rf.schedule`. Importing this package imports no framework.
 """
 
 from fastgen_rf import flow_matching
@@ -17,21 +18,30 @@ from fastgen_rf.flow_matching import (
     x0_to_eps,
     x0_to_flow,
 )
-from fastgen_rf.timesteps import SampleTimestepConfig
+from fastgen_rf.predictions import convert_prediction, ode_step
+from fastgen_rf.schedule import make_t_list, resolution_shift, shift_timesteps
+from fastgen_rf.timesteps import SampleTimestepConfig, timestep_density, timestep_quantile
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SampleTimestepConfig",
     "add_noise",
+    "convert_prediction",
     "expand_like",
     "flow_matching",
+    "make_t_list",
+    "ode_step",
     "pred_noise_to_pred_x0",
     "pred_x0_from_flow",
+    "resolution_shift",
     "rf_alpha",
     "rf_sigma",
     "sample_from_t_list",
     "sample_timesteps",
+    "shift_timesteps",
+    "timestep_density",
+    "timestep_quantile",
     "x0_to_eps",
     "x0_to_flow",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastgen_rf._typing import Array, ArrayT, Formula
+from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of
 
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
@@ -21,25 +21,53 @@ def evaluate(
 
     ``first`` and ``second`` come with the names that their callers know them by, for the error messages.
     """
+    backend, time = checked(first, second, t)
+    result: ArrayT = backend.evaluate(formula, first[1], second[1], time, like.dtype)
+    return result
+
+
+def evaluate_between(
+    formula: Formula,
+    relative: TimeFormula,
+    first: tuple[str, Array],
+    second: tuple[str, Array],
+    t: Array | float,
+    t_next: Array | float,
+    like: ArrayT,
+) -> ArrayT:
+    """Evaluate ``formula(first, second, relative(t, t_next))`` as :func:`evaluate` does, with no rounding in between."""
+    backend, start = checked(first, second, t)
+    time = backend.relative_time(relative, start, _fitted(backend, first, t_next, "t_next"), len(first[1].shape))
+    result: ArrayT = backend.evaluate(formula, first[1], second[1], time, like.dtype)
+    return result
+
+
+def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | float) -> tuple[Backend, Any]:
+    """Check two arrays and their time; the backend that serves them, and the time, a float if it is a number."""
     name, array = first
     other_name, other = second
     backend = floating_backend(array, name)
     _check_belongs(backend, array, name, other, other_name)
-    shape = array.shape
-    if other.shape != shape:
+    if other.shape != array.shape:
         raise ValueError(
-            f"{name} and {other_name} must have the same shape, got {_show(shape)} and {_show(other.shape)}"
+            f"{name} and {other_name} must have the same shape, got {_show(array.shape)} and {_show(other.shape)}"
         )
-    time = checked_time(t)
+    return backend, _fitted(backend, first, t, "t")
+
+
+def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> Any:
+    """Check that ``t`` is a time and fits the array ``first``; a Python number becomes a float."""
+    time = checked_time(t, name)
     if not isinstance(time, float):
-        _check_belongs(backend, array, name, time, "t")
-        if not fits(time.shape, shape):
+        array_name, array = first
+        _check_belongs(backend, array, array_name, time, name)
+        if not fits(time.shape, array.shape):
             raise ValueError(
-                f"t must have a leading part of {name}'s shape {_show(shape)}, or broadcast to it after trailing "
-                f"singleton axes, got {_show(time.shape)}; expand_like(t, {name}, axes=...) lays t on other axes"
+                f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
+                f"after trailing singleton axes, got {_show(time.shape)}; expand_like({name}, {array_name}, axes=...) "
+                f"lays {name} on other axes"
             )
-    result: ArrayT = backend.evaluate(formula, array, other, time, like.dtype)
-    return result
+    return time
 
 
 def floating_backend(array: Array, name: str) -> Backend:
@@ -47,22 +75,22 @@ def floating_backend(array: Array, name: str) -> Backend:
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
         raise TypeError(
-            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name == 't' else ''}"
+            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name[0] == 't' else ''}"
         )
     return backend
 
 
-def checked_time(t: Any) -> Any:
+def checked_time(t: Any, name: str = "t") -> Any:
     """Check a Python number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
     if isinstance(t, float):
         if not 0.0 <= t <= 1.0:  # NaN fails too
-            raise ValueError(f"t must lie in [0, 1], got {t!r}")
+            raise ValueError(f"{name} must lie in [0, 1], got {t!r}")
         return t if type(t) is float else float(t)  # numpy.float64 times a tensor asks NumPy to multiply
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):
-        hint = _INTEGER_TIME if type(t) is int else ""
-        raise TypeError(f"t must be a float in [0, 1] or a real floating array, got {t!r}{hint}")
+        hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
+        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {t!r}{hint}")
     return t
 
 

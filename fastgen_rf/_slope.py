@@ -28,8 +28,12 @@ class Slope:
     def __rsub__(self, other: Any) -> Slope:
         return Slope(other - self.value, -self.slope)
 
+    def __neg__(self) -> Slope:
+        return Slope(-self.value, -self.slope)
+
     def __mul__(self, other: Any) -> Slope:
-        return Slope(self.value * other, self.slope * other)
+        value, slope = _parts(other)
+        return Slope(self.value * value, self.slope * value + self.value * slope)
 
     def __truediv__(self, other: Any) -> Slope:
         value, slope = _parts(other)

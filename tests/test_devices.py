@@ -12,7 +12,6 @@ import pytest
 
 import fastgen_rf as rf
 from fastgen_rf._doubleword import DoubleWord, maximum
-from fastgen_rf.timesteps import quantile
 
 FORMULAS = ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
 UNIT = Fraction(1, 2**24)  # half an ulp of float32, relative
@@ -198,7 +197,7 @@ def test_plain_float32_would_not_do(xp, formula):
 @pytest.mark.backends("array_api_strict", "dask")
 def test_quantile_of_an_array_without_special_functions_is_a_type_error(xp):
     with pytest.raises(TypeError, match=r"u is an array of .* NumPy"):
-        quantile(xp.array(np.array([0.5])), rf.SampleTimestepConfig())
+        rf.timestep_quantile(xp.array(np.array([0.5])), rf.SampleTimestepConfig())
 
 
 @pytest.mark.needs("no float64")

@@ -16,7 +16,6 @@ from by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import fastgen_rf as rf
-from fastgen_rf.timesteps import quantile
 
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 
@@ -217,7 +216,7 @@ def test_keys_in_no_transfer(law: str) -> None:
     with jax.transfer_guard("disallow"):
         t = rf.sample_timesteps(8, rf.SampleTimestepConfig(law), rng=key)
         rungs = rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key)
-        quantiles = quantile(u, rf.SampleTimestepConfig(law))
+        quantiles = rf.timestep_quantile(u, rf.SampleTimestepConfig(law))
     assert (t.shape, rungs.shape, quantiles.shape) == ((8,), (8,), (2,))
 
 

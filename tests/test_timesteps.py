@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 import fastgen_rf as rf
-from fastgen_rf.timesteps import quantile
 
-LAWS = ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"]
+PUBLISHED = ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"]
+LAWS = [*PUBLISHED, "shifted_logitnormal", "mode", "cosmap", "beta", "loguniform"]
 every_law = pytest.mark.parametrize("law", LAWS)
 CONFIGS = [
     {},
@@ -62,12 +62,12 @@ def expected(u, c):
 # The laws
 
 
-@every_law
+@pytest.mark.parametrize("law", PUBLISHED)
 @every_config
 @pytest.mark.needs("float64", "special")
 def test_quantile_is_the_laws_inverse_cdf(xp, law, fields):
     c = config(law, **fields)
-    got = xp.numpy(quantile(xp.array(U, "float64"), c))
+    got = xp.numpy(rf.timestep_quantile(xp.array(U, "float64"), c))
     assert got.dtype == np.float64
     assert got == pytest.approx(expected(U, c), rel=1e-11, abs=1e-13)
 
@@ -76,7 +76,7 @@ def test_quantile_is_the_laws_inverse_cdf(xp, law, fields):
 @pytest.mark.needs("float64", "special")
 def test_quantile_does_not_decrease(xp, law):
     u = np.sort(np.concatenate([U, np.random.default_rng(0).random(2000), [0.0, 1.0]]))
-    t = xp.numpy(quantile(xp.array(u, "float64"), config(law)))
+    t = xp.numpy(rf.timestep_quantile(xp.array(u, "float64"), config(law)))
     assert np.all(np.diff(t) >= 0)
 
 
@@ -85,7 +85,7 @@ def test_quantile_does_not_decrease(xp, law):
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)], ids=str)
 def test_quantile_keeps_us_shape_dtype_type_and_device(xp, dtype, shape):
     u = xp.array(np.full(shape, 0.5), dtype)
-    t = quantile(u, config("uniform"))
+    t = rf.timestep_quantile(u, config("uniform"))
     assert type(t) is type(u)
     assert tuple(t.shape) == shape
     assert t.dtype == u.dtype
@@ -157,7 +157,7 @@ def test_lognormal_in_the_upper_tail_has_mean_0_9893(xp):
 def test_lognormal_far_in_a_tail_is_the_truncated_normal_of_log_t(xp, p_mean, p_std, min_t):
     """The distance from the end where the mass lies is what truncation far in a tail makes small: compare that."""
     c = config("lognormal", p_mean=p_mean, p_std=p_std, min_t=min_t)
-    log_t = np.log(xp.numpy(quantile(xp.array(U, "float64"), c)))
+    log_t = np.log(xp.numpy(rf.timestep_quantile(xp.array(U, "float64"), c)))
     end = math.log(c.max_t) if p_mean > -1 else math.log(c.min_t)
     distance = np.abs(log_t - end)
     reference = np.abs(far_tail(U, c) - end)
@@ -191,7 +191,7 @@ def tail_share(z, far, near):
 def test_lognormal_far_above_max_t_decays_exponentially_from_it(xp, p_mean, p_std):
     c = config("lognormal", p_mean=p_mean, p_std=p_std)
     u = np.linspace(0.05, 0.95, 19)
-    t = xp.numpy(quantile(xp.array(u, "float64"), c))
+    t = xp.numpy(rf.timestep_quantile(xp.array(u, "float64"), c))
     rate = (
         p_mean - math.log(c.max_t)
     ) / p_std**2  # of log t below log max_t; corrections are of order (rate p_std)**-2
@@ -203,7 +203,7 @@ def test_lognormal_far_above_max_t_decays_exponentially_from_it(xp, p_mean, p_st
 def test_lognormal_far_below_min_t_decays_exponentially_from_it(xp, p_mean, p_std):
     c = config("lognormal", p_mean=p_mean, p_std=p_std)
     u = np.linspace(0.05, 0.95, 19)
-    t = xp.numpy(quantile(xp.array(u, "float64"), c))
+    t = xp.numpy(rf.timestep_quantile(xp.array(u, "float64"), c))
     rate = (math.log(c.min_t) - p_mean) / p_std**2
     assert np.log1p((t - c.min_t) / c.min_t) * rate == pytest.approx(-np.log1p(-u), rel=2e-3 + 1e-15 * rate)
 
@@ -215,12 +215,12 @@ def test_lognormal_is_continuous_where_the_tail_formula_takes_over(xp):
     sides = [20 * (1 - 1e-9), 20 * (1 + 1e-9)]
     for end, sign in ((math.log(0.999), 1), (math.log(0.001), -1)):
         below, above = (
-            xp.numpy(quantile(u, config("lognormal", p_mean=end + sign * z * 0.1, p_std=0.1))) for z in sides
+            xp.numpy(rf.timestep_quantile(u, config("lognormal", p_mean=end + sign * z * 0.1, p_std=0.1))) for z in sides
         )
         assert below == pytest.approx(above, rel=1e-9)
 
 
-@every_law
+@pytest.mark.parametrize("law", [law for law in LAWS if law != "loguniform"])
 @pytest.mark.parametrize("p_mean", [-50.0, -8.0, 0.0, 8.0, 50.0])
 def test_min_t_0_is_allowed(xp, law, p_mean):
     c = config(law, min_t=0.0, p_mean=p_mean)
@@ -231,7 +231,7 @@ def test_min_t_0_is_allowed(xp, law, p_mean):
 @pytest.mark.needs("special")
 def test_lognormal_with_min_t_0_is_not_truncated_below(xp):
     c = config("lognormal", min_t=0.0, max_t=1.0, p_mean=-8.0, p_std=0.5)
-    t = xp.numpy(quantile(xp.array(np.array([0.025, 0.5, 0.975])), c))
+    t = xp.numpy(rf.timestep_quantile(xp.array(np.array([0.025, 0.5, 0.975])), c))
     assert np.log(t) == pytest.approx(stats.norm(-8.0, 0.5).ppf([0.025, 0.5, 0.975]), abs=1e-5)
 
 
@@ -246,9 +246,10 @@ def within(t, c):
 
 @every_law
 @pytest.mark.dtypes()
-@pytest.mark.parametrize(("min_t", "max_t"), [(0.001, 0.999), (0.0, 1.0), (1 / 3, 0.35)])
-def test_every_t_lies_within_the_bounds_as_a_real_number(xp, dtype, law, min_t, max_t):
-    c = config(law, min_t=min_t, max_t=max_t)
+@pytest.mark.parametrize("truncate", [False, True], ids=["as published", "truncated"])
+@pytest.mark.parametrize(("min_t", "max_t"), [(0.001, 0.999), (1e-30, 1.0), (1 / 3, 0.35)])
+def test_every_t_lies_within_the_bounds_as_a_real_number(xp, dtype, law, min_t, max_t, truncate):
+    c = config(law, min_t=min_t, max_t=max_t, truncate=truncate)
     t = rf.sample_timesteps(1000, c, rng=xp.rng(6), dtype=xp.dtype(dtype), **xp.draw_args)
     assert t.dtype == xp.dtype(dtype)
     assert within(xp.numpy(t), c)
@@ -260,7 +261,7 @@ def test_every_t_lies_within_the_bounds_as_a_real_number(xp, dtype, law, min_t, 
 @pytest.mark.parametrize("p_mean", [-30.0, 0.0, 30.0])
 def test_u_of_0_and_1_stay_inside(xp, dtype, law, p_mean):
     c = config(law, p_mean=p_mean)
-    t = xp.numpy(quantile(xp.array(np.array([0.0, 1e-30, 0.5, 1.0]), dtype), c))
+    t = xp.numpy(rf.timestep_quantile(xp.array(np.array([0.0, 1e-30, 0.5, 1.0]), dtype), c))
     assert within(t, c)
 
 
@@ -279,7 +280,7 @@ def test_rounding_is_to_nearest_inside_the_bounds(xp, dtype):
     u = np.asarray(xp.numpy(xp.array(u, dtype)), np.float64)
     c = config("logitnormal", min_t=0.1, max_t=0.9)
     exact = [Fraction(t) for t in expected(u, c).tolist()]
-    t = np.asarray(xp.numpy(quantile(xp.array(u, dtype), c)), np.float64)
+    t = np.asarray(xp.numpy(rf.timestep_quantile(xp.array(u, dtype), c)), np.float64)
     step = [Fraction(2) ** (math.frexp(float(v))[1] - bits) for v in exact]
     errors = [abs(Fraction(got) - v) / s for got, v, s in zip(t.tolist(), exact, step, strict=True)]
     assert max(errors) <= Fraction(1, 2) + Fraction(1, 1000)
@@ -292,14 +293,16 @@ DTYPES_OF_NUMPY = ["float64", "float32", "float16"]
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
     law=st.sampled_from(LAWS),
+    truncate=st.booleans(),
     bounds=st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: pair[0] != pair[1]),
     closeness=st.sampled_from([1.0, 1e-3, 1e-8]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_bounds_hold_or_have_nothing_between(dtype, law, bounds, closeness, seed):
+def test_any_bounds_hold_or_have_nothing_between(dtype, law, truncate, bounds, closeness, seed):
     low, high = min(bounds), max(bounds)
     high = max(low + (high - low) * closeness, math.nextafter(low, 1))
-    c = config(law, min_t=low, max_t=high)
+    low = max(low, 5e-324) if law == "loguniform" else low
+    c = config(law, min_t=low, max_t=high, truncate=truncate)
     edge = np.array(low).astype(dtype)  # the least number of the dtype that is at least low
     edge = np.nextafter(edge, np.array(2, dtype)) if float(edge) < low else edge
     if float(edge) > high:
@@ -307,7 +310,7 @@ def test_any_bounds_hold_or_have_nothing_between(dtype, law, bounds, closeness, 
             rf.sample_timesteps(20, c, rng=seed, xp=np, dtype=dtype)
     else:
         assert within(rf.sample_timesteps(20, c, rng=seed, xp=np, dtype=dtype), c)
-        assert within(quantile(np.array([0.0, 1.0], dtype), c), c)
+        assert within(rf.timestep_quantile(np.array([0.0, 1.0], dtype), c), c)
 
 
 @every_law
@@ -378,6 +381,10 @@ def test_config_has_the_published_defaults():
         "p_mean": 0.0,
         "p_std": 1.0,
         "t_list": None,
+        "truncate": False,
+        "mode_scale": 1.29,
+        "beta_a": 1.5,
+        "beta_b": 1.0,
     }
 
 

@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgen_rf as rf
 from fastgen_rf.backends._torch import TorchBackend
-from fastgen_rf.timesteps import quantile
 
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 every_law = pytest.mark.parametrize("law", LAWS)
@@ -50,7 +49,7 @@ def test_draws_are_the_law_s_quantiles_of_the_generator_s_uniforms(law: str) -> 
     cfg = rf.SampleTimestepConfig(law)
     t = rf.sample_timesteps(1000, cfg, rng=seeded(3), dtype=torch.float64)
     u = torch.rand(1000, dtype=torch.float64, generator=seeded(3))
-    torch.testing.assert_close(t, torch.from_numpy(quantile(u.numpy(), cfg)), rtol=1e-13, atol=0)
+    torch.testing.assert_close(t, torch.from_numpy(rf.timestep_quantile(u.numpy(), cfg)), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +217,9 @@ def test_a_config_made_inside_or_of_a_foreign_class_compiles() -> None:
 def test_the_quantile_differentiates_to_one_over_the_density(law: str) -> None:
     u = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
     cfg = rf.SampleTimestepConfig(law)
-    (slope,) = torch.autograd.grad(quantile(u, cfg).sum(), u)
+    (slope,) = torch.autograd.grad(rf.timestep_quantile(u, cfg).sum(), u)
     step = 1e-6
-    above, below = (quantile(u.detach() + sign * step, cfg) for sign in (1, -1))
+    above, below = (rf.timestep_quantile(u.detach() + sign * step, cfg) for sign in (1, -1))
     torch.testing.assert_close(slope, (above - below) / (2 * step), rtol=1e-6, atol=1e-9)
 
 
@@ -312,7 +311,7 @@ def test_without_float64_draws_are_the_law_s_quantiles_of_48_random_bits(law: st
     cfg = rf.SampleTimestepConfig(law)
     t = rf.sample_timesteps(1000, cfg, rng=seeded(3), dtype=dtype)
     high, low = torch.randint(2**24, (2, 1000), dtype=torch.int32, generator=seeded(3)).double()
-    exact = torch.from_numpy(quantile((high * 2.0**-24 + low * 2.0**-48).numpy(), cfg))
+    exact = torch.from_numpy(rf.timestep_quantile((high * 2.0**-24 + low * 2.0**-48).numpy(), cfg))
     assert t.dtype == dtype
     assert ulps_apart(t, exact.to(dtype).clamp(*_inside(cfg, dtype))) == 0
 
@@ -341,5 +340,5 @@ def test_without_float64_a_seed_still_reproduces_a_draw() -> None:
 
 @pytest.mark.usefixtures("no_float64")
 def test_without_float64_the_quantile_of_a_tensor_says_where_to_go() -> None:
-    with pytest.raises(TypeError, match="without float64 or special functions: evaluate the quantile on a NumPy array"):
-        quantile(torch.rand(3), SHIFTED)
+    with pytest.raises(TypeError, match="without float64 or special functions: pass a NumPy array"):
+        rf.timestep_quantile(torch.rand(3), SHIFTED)

@@ -28,11 +28,11 @@ class InPlace:
         self.values = values
 
     def __add__(self, other: Any) -> InPlace:
-        self.values += _plain(other)
+        self.values += values(other)
         return self
 
     def __sub__(self, other: Any) -> InPlace:
-        self.values -= _plain(other)
+        self.values -= values(other)
         return self
 
     def __mul__(self, other: Any) -> InPlace:
@@ -52,8 +52,9 @@ class InPlace:
     __rmul__ = __mul__
 
 
-def _plain(other: Any) -> Any:
-    return other.values if isinstance(other, InPlace) else other
+def values(operand: Any) -> Any:
+    """Return what an operand holds; anything but an :class:`InPlace` array is its own value."""
+    return operand.values if isinstance(operand, InPlace) else operand
 
 
 def evaluate_in_blocks(formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, maximum: Any) -> None:
@@ -67,7 +68,7 @@ def evaluate_in_blocks(formula: Formula, first: Any, second: Any, t: Any, out: A
         x = load(first, index, scratch[0])
         y = load(second, index, scratch[1])
         at = t if isinstance(t, float) else t[on_singletons(index, t.shape)]
-        target[...] = formula(x, y, at, maximum).values
+        target[...] = values(formula(x, y, at, maximum))
 
 
 def load(array: Any, index: Index, scratch: Any) -> Any:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import cupy
-from cupyx.scipy import special
+from cupyx.scipy import special as functions
 
-from fastgen_rf._typing import Formula
+from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Quantile
+from fastgen_rf.backends._standard import Function, Quantile
 
 
 class CupyBackend(NumpyDtypes):
@@ -55,15 +55,19 @@ class CupyBackend(NumpyDtypes):
             if rng is None:
                 rng = cupy.random.get_random_state()
             draw = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
-            return quantile(draw(n, dtype=cupy.float64), cupy, special).astype(dtype)
+            return quantile(draw(quantile.shape(n), dtype=cupy.float64), cupy, functions).astype(dtype)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with cupy.cuda.Device(_ordinal(device)):
             return cupy.asarray(values.astype(dtype))
 
-    def invert(self, quantile: Quantile, u: Any) -> Any:
-        with u.device:
-            return quantile(u.astype(cupy.float64), cupy, special).astype(u.dtype)
+    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
+        with (t_next if isinstance(t, float) else t).device:
+            return super().relative_time(formula, t, t_next, rank)
+
+    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        with array.device:
+            return function(array.astype(cupy.float64), cupy, functions).astype(array.dtype)
 
 
 def _ordinal(device: Any) -> Any:

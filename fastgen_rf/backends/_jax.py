@@ -15,9 +15,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from fastgen_rf._typing import Formula
+from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
 
 
 class JaxBackend(NumpyDtypes):
@@ -53,7 +53,7 @@ class JaxBackend(NumpyDtypes):
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(None):
-            return self._evaluate_on_pairs(formula, first, second, t, dtype)
+            return super().evaluate(formula, first, second, t, dtype)
         with jax.enable_x64(True):
             return _evaluate(formula, first, second, t, dtype)
 
@@ -87,9 +87,15 @@ class JaxBackend(NumpyDtypes):
         with jax.enable_x64(True):  # else a float64 asked for comes out as float32
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
-    def invert(self, quantile: Quantile, u: Any) -> Any:
+    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
+        if not self.has_float64(None):
+            return super().relative_time(formula, t, t_next, rank)
         with jax.enable_x64(True):
-            return _invert(quantile, u)
+            return _relative_time(formula, t, t_next, rank)
+
+    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        with jax.enable_x64(True):
+            return _map(function, array)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -106,16 +112,22 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
 def _sample(n: int, quantile: Quantile, key: Any, dtype: Any) -> Any:
-    words = jax.random.bits(key, (2, n), jnp.uint32)
+    words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
     with jax.enable_x64(True):
         high, low = words.astype(jnp.float64)
         u = high * 2.0**-32 + low * 2.0**-64
         return quantile(u, jnp, jax.scipy.special).astype(dtype)
 
 
+@partial(jax.jit, static_argnums=(0, 3))
+def _relative_time(formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
+    t, t_next = (with_trailing_axes(jnp.asarray(time, jnp.float64), rank) for time in (t, t_next))
+    return formula(t, t_next, jnp.maximum)
+
+
 @partial(jax.jit, static_argnums=0)
-def _invert(quantile: Quantile, u: Any) -> Any:
-    return quantile(u.astype(jnp.float64), jnp, jax.scipy.special).astype(u.dtype)
+def _map(function: Function, array: Any) -> Any:
+    return function(array.astype(jnp.float64), jnp, jax.scipy.special).astype(array.dtype)
 
 
 def _place(device: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import evaluate_in_blocks
-from fastgen_rf.backends._standard import Backend, Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
 
 _BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
 _LEAST = 2**19  # below this many elements the plain expression is as fast
@@ -87,10 +87,10 @@ class NumpyBackend(NumpyDtypes):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}")
         return values.astype(dtype)
 
-    def invert(self, quantile: Quantile, u: Any) -> Any:
-        from scipy import special
+    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        from scipy import special as functions
 
-        return np.asarray(quantile(u.astype(np.float64), np, special)).astype(u.dtype)
+        return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
 
 
 def _block_order(first: Any, second: Any) -> list[int] | None:

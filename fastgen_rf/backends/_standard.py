@@ -8,16 +8,25 @@ or on double-words where the device has none; timesteps drawn and inverted on th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastgen_rf._doubleword import DoubleWord
 from fastgen_rf._doubleword import maximum as doubleword_maximum
-from fastgen_rf._typing import Formula
+from fastgen_rf._typing import Formula, TimeFormula
 
-Quantile = Callable[[Any, Any, Any], Any]
-"""``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
+Function = Callable[[Any, Any, Any], Any]
+"""``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
+
+
+class Quantile(Protocol):
+    """``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
+
+    def shape(self, n: int) -> tuple[int, ...]:
+        """Shape of ``u`` for n timesteps."""
+
+    def __call__(self, u: Any, xp: Any, special: Any) -> Any: ...
 
 
 class Backend:
@@ -88,27 +97,46 @@ class Backend:
         return self.astype(1 - t, t.dtype)
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        """Evaluate ``formula`` in float64 and cast the result to ``dtype``; ``t`` is a float or an array that fits."""
-        if not self.has_float64(self.device(first)):
-            return self._evaluate_on_pairs(formula, first, second, t, dtype)
-        wide = self.xp.float64
-        first, second = self.astype(first, wide), self.astype(second, wide)
-        if isinstance(t, float):
-            return self.astype(formula(first, second, t, max), dtype)
-        t = with_trailing_axes(self.astype(t, wide), first.ndim)
-        return self.astype(formula(first, second, t, self.maximum), dtype)
+        """Evaluate ``formula`` in float64 and cast the result to ``dtype``.
 
-    def _evaluate_on_pairs(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        def pair(array: Any) -> DoubleWord:
-            single = self.astype(array, self.xp.float32)
-            return DoubleWord(single, self.xp.zeros_like(single), self.xp)
+        ``t`` is a float, an array that fits, or what :meth:`relative_time` returned.
+        """
+        t = self._wide(t, first.ndim)
+        first, second = self._wide(first, first.ndim), self._wide(second, first.ndim)
+        return self._narrow(formula(first, second, t, self._maximum(t)), dtype)
 
-        if isinstance(t, float):
-            result = formula(pair(first), pair(second), t, max)
-        else:
-            t = with_trailing_axes(t, first.ndim)
-            result = formula(pair(first), pair(second), pair(t), doubleword_maximum)
-        return self.astype(result.hi, dtype)
+    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
+        """Evaluate ``formula(t, t_next)`` in float64 for arrays of ``rank`` axes, and leave it so wide."""
+        t, t_next = self._wide(t, rank), self._wide(t_next, rank)
+        return formula(t, t_next, self._maximum(t))
+
+    def _wide(self, array: Any, rank: int) -> Any:
+        """A float as it is, an array in float64 or as a double-word, with trailing axes up to ``rank``."""
+        if isinstance(array, (float, DoubleWord)):
+            return array
+        array = with_trailing_axes(array, rank)
+        if self.has_float64(self.device(array)):
+            return self.astype(array, self.xp.float64)
+        single = self.astype(array, self.xp.float32)
+        return DoubleWord(single, self.xp.zeros_like(single), self.xp)
+
+    def _narrow(self, result: Any, dtype: Any) -> Any:
+        return self.astype(result.hi if isinstance(result, DoubleWord) else result, dtype)
+
+    def _maximum(self, t: Any) -> Any:
+        return max if isinstance(t, float) else doubleword_maximum if isinstance(t, DoubleWord) else self.maximum
+
+    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        """``function(array)`` elementwise in float64, cast to the array's dtype; ``special``: it has special functions.
+
+        ``name`` is what the caller knows the array by.
+        """
+        if special or not self.has_float64(self.device(array)):
+            raise TypeError(
+                f"{name} is an array of {self.name} on a device without float64 or special functions: "
+                f"pass a NumPy array as {name} and move the result"
+            )
+        return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
 
     # What the samplers need
 
@@ -136,7 +164,7 @@ class Backend:
             return self.draw(n, quantile, rng, device, dtype)
         from scipy import special
 
-        return self.from_host(quantile(rng.random(n), np, special), device, dtype)
+        return self.from_host(quantile(rng.random(quantile.shape(n)), np, special), device, dtype)
 
     def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
         """Draw ``n`` values of ``quantile(U)`` on ``device`` with this framework's generator."""
@@ -146,13 +174,6 @@ class Backend:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
         host = values if dtype == self.xp.float64 else values.astype(np.float32)
         return self.xp.asarray(host, dtype=dtype, device=device)
-
-    def invert(self, quantile: Quantile, u: Any) -> Any:
-        """``quantile(u)`` of this framework's array ``u``, in its dtype."""
-        raise TypeError(
-            f"u is an array of {self.name} on a device without float64 or special functions: "
-            "evaluate the quantile on a NumPy array and move the result"
-        )
 
 
 def with_trailing_axes(t: Any, rank: int) -> Any:

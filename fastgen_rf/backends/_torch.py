@@ -15,7 +15,7 @@ import torch
 from fastgen_rf._slope import Slope
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_singletons
-from fastgen_rf.backends._standard import Backend, Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _LEAST = 2**18  # below this many elements the plain expression is as fast; without a gradient, below twice as many
@@ -52,9 +52,12 @@ class TorchBackend(Backend):
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.permute(*order)
 
+    def maximum(self, array: Any, floor: float) -> Any:
+        return array.clamp_min(floor)  # torch.maximum takes no Python number
+
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(first.device):
-            return self._evaluate_on_pairs(formula, first, second, t, dtype)
+            return super().evaluate(formula, first, second, t, dtype)
         return _evaluate(formula, first, second, t, dtype)
 
     def check_rng(self, rng: Any) -> None:
@@ -74,19 +77,19 @@ class TorchBackend(Backend):
         else:
             options = {"generator": rng}
         if self.has_float64(device):
-            u = torch.rand(n, dtype=torch.float64, device=device, **options)
+            u = torch.rand(quantile.shape(n), dtype=torch.float64, device=device, **options)
             return self.astype(quantile(u, torch, torch.special), dtype)
-        words = torch.randint(2**24, (2, n), dtype=torch.int32, device=device, **options).cpu().double()
+        words = torch.randint(2**24, (2, *quantile.shape(n)), dtype=torch.int32, device=device, **options).cpu().double()
         u = words[0] * 2.0**-24 + words[1] * 2.0**-48
         return self.astype(quantile(u, torch, torch.special), dtype).to(device)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         return torch.as_tensor(values).to(dtype).to(torch.empty(0).device if device is None else device)
 
-    def invert(self, quantile: Quantile, u: Any) -> Any:
-        if not self.has_float64(u.device):
-            return super().invert(quantile, u)
-        return self.astype(quantile(u.double(), torch, torch.special), u.dtype)
+    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        if not self.has_float64(array.device):
+            return super().map(function, array, name, special)
+        return self.astype(function(array.double(), torch, torch.special), array.dtype)
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
@@ -174,12 +177,10 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx: Any, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         ctx.formula = formula
         ctx.time = t if isinstance(t, float) else None
-        wanted = zip((first, second), ctx.needs_input_grad[1:3], strict=True)
-        ctx.dtypes = [array.dtype if needed else None for array, needed in wanted]
-        arrays = [
-            a if ctx.needs_input_grad[3] and moves else None
-            for a, moves in zip((first, second), _moving(formula), strict=True)
-        ]
+        used, moving = _uses(formula)
+        wanted = zip((first, second), ctx.needs_input_grad[1:3], used, strict=True)
+        ctx.dtypes = [array.dtype if needed and use else None for array, needed, use in wanted]
+        arrays = [a if ctx.needs_input_grad[3] and moves else None for a, moves in zip((first, second), moving, strict=True)]
         ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
         return _evaluate(formula, first, second, t, dtype)
 
@@ -197,12 +198,10 @@ class _OnePass(torch.autograd.Function):
         return None, for_first, for_second, for_t, None
 
 
-def _moving(formula: Formula) -> tuple[bool, bool]:
-    """Which of a formula's two coefficients change with t."""
-    return (
-        formula(1.0, 0.0, 0.25, max) != formula(1.0, 0.0, 0.75, max),
-        formula(0.0, 1.0, 0.25, max) != formula(0.0, 1.0, 0.75, max),
-    )
+def _uses(formula: Formula) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
+    """Which of its two arrays a formula uses, and which of their coefficients change with t."""
+    early, late = ((formula(1.0, 0.0, t, max), formula(0.0, 1.0, t, max)) for t in (0.3, 0.61))  # no symmetric pair
+    return (early[0] != 0, early[1] != 0), (early[0] != late[0], early[1] != late[1])
 
 
 def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:

@@ -1,0 +1,144 @@
+"""The config of a timestep law: its fields, and the checks that they and a foreign object in its place must pass."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fastgen_rf._laws import LAWS
+
+__all__ = ["SampleTimestepConfig", "check_finite", "checked_config", "checked_rungs"]
+
+_MODE_SCALE_LIMIT = 2 / (math.pi - 2)  # beyond it the map of "mode" turns back
+
+
+@dataclass(frozen=True)
+class SampleTimestepConfig:
+    """The law of the training timesteps, with the fields of ``modelopt.torch.fastgen``'s class of that name, and more.
+
+    Frozen and hashable, so it serves as a static argument of ``jax.jit``. Writing ``U`` for a uniform and ``Z`` for a
+    standard normal variable, and ``[y]`` for ``y (max_t - min_t) + min_t``:
+
+    ========================== =======================================================================================
+    ``time_dist_type``         t
+    ========================== =======================================================================================
+    ``"uniform"``              ``[U]``
+    ``"logitnormal"``          ``[sigmoid(Z p_std + p_mean)]`` (SD3, Flux)
+    ``"lognormal"``            ``exp(Z p_std + p_mean)`` truncated to ``[min_t, max_t]``
+    ``"shifted"``              ``u = [U]``, then ``shift u / (1 + (shift - 1) u)``, clamped (Wan 2.2)
+    ``"polynomial"``           one of the 1000 points of ``linspace(min_t, max_t, 1000)``
+    ``"shifted_logitnormal"``  the ``"logitnormal"`` draw, shifted and clamped as ``"shifted"`` is
+    ``"mode"``                 ``[U - mode_scale (sin(pi U / 2)**2 - U)]`` (SD3)
+    ``"cosmap"``               ``[1 - 1 / (tan(pi U / 2) + 1)]`` (SD3)
+    ``"beta"``                 ``[B]``, B of the law Beta(beta_a, beta_b) (pi0)
+    ``"loguniform"``           ``exp`` of a uniform variable on ``[log(min_t), log(max_t)]``
+    ========================== =======================================================================================
+
+    Parameters
+    ----------
+    time_dist_type : str
+        One of the laws above.
+    min_t, max_t : float
+        Every t lies in ``[min_t, max_t]``, ``0 <= min_t < max_t <= 1``; ``min_t > 0`` for ``"loguniform"``.
+    shift : float
+        At least 1; larger values favour noise. Used by ``"shifted"`` and ``"shifted_logitnormal"``.
+    p_mean, p_std : float
+        Mean and (positive) standard deviation of the normal variable of the laws with ``normal`` in their names.
+    t_list : sequence of float, optional
+        The rungs of a multi-step student, strictly descending from at most 1 to 0. Stored as a tuple.
+    truncate : bool
+        Whether the law is taken on its natural support, without ``[...]`` and clamp, and conditioned on
+        ``[min_t, max_t]`` instead, exactly and without rejection.
+    mode_scale : float
+        Strength of ``"mode"``, ``-1 < mode_scale < 2 / (pi - 2)``: positive values favour the middle, negative the ends.
+    beta_a, beta_b : float
+        Parameters of ``"beta"``, positive, one of them 1; ``beta_a > 1`` favours noise.
+
+    Raises
+    ------
+    TypeError
+        If a field has the wrong type.
+    ValueError
+        If a field is out of range.
+
+    Examples
+    --------
+    >>> SampleTimestepConfig(time_dist_type="logitnormal", t_list=[1.0, 0.5, 0.0]).t_list
+    (1.0, 0.5, 0.0)
+    """
+
+    time_dist_type: str = "shifted"
+    min_t: float = 0.001
+    max_t: float = 0.999
+    shift: float = 5.0
+    p_mean: float = 0.0
+    p_std: float = 1.0
+    t_list: tuple[float, ...] | None = None
+    truncate: bool = False
+    mode_scale: float = 1.29
+    beta_a: float = 1.5
+    beta_b: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.time_dist_type, str) or self.time_dist_type not in LAWS:
+            raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
+        for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
+            check_finite(getattr(self, name), name)
+        if not 0 <= self.min_t < self.max_t <= 1:
+            raise ValueError(
+                f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
+            )
+        if self.time_dist_type == "loguniform" and self.min_t == 0:
+            raise ValueError(f"min_t must be positive for the loguniform law, got {self.min_t!r}")
+        if self.shift < 1:
+            raise ValueError(f"shift must be at least 1, got {self.shift!r}")
+        if self.p_std <= 0:
+            raise ValueError(f"p_std must be positive, got {self.p_std!r}")
+        if self.t_list is not None:
+            object.__setattr__(self, "t_list", checked_rungs(self.t_list))
+        if not isinstance(self.truncate, bool):
+            raise TypeError(f"truncate must be True or False, got {self.truncate!r}")
+        if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
+            raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
+        if not (self.beta_a > 0 and self.beta_b > 0 and 1 in (self.beta_a, self.beta_b)):
+            raise ValueError(
+                f"beta_a and beta_b must be positive and one of them 1, got {self.beta_a!r} and {self.beta_b!r}"
+            )
+
+
+_REQUIRED = ("time_dist_type", "min_t", "max_t", "shift", "p_mean", "p_std", "t_list")
+_FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
+
+
+def checked_config(cfg: Any) -> SampleTimestepConfig:
+    """``cfg`` as our own config: checked, hashable, and with defaults for what a foreign one lacks."""
+    if isinstance(cfg, SampleTimestepConfig):
+        return cfg
+    missing = [name for name in _REQUIRED if not hasattr(cfg, name)]
+    if missing:
+        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
+    return SampleTimestepConfig(**{name: getattr(cfg, name) for name in _FIELDS if hasattr(cfg, name)})
+
+
+def checked_rungs(t_list: Any) -> tuple[float, ...]:
+    """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0."""
+    if isinstance(t_list, str) or not hasattr(t_list, "__iter__"):
+        raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
+    rungs = tuple(t_list)
+    for rung in rungs:
+        check_finite(rung, "t_list")
+    descending = all(high > low for high, low in itertools.pairwise(rungs))
+    if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
+        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
+    return tuple(float(rung) for rung in rungs)
+
+
+def check_finite(value: Any, name: str) -> None:
+    """Check that ``value`` is a finite real number; ``name`` is what its caller knows it by."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")

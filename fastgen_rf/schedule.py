@@ -1,0 +1,165 @@
+"""The times of a roll-out: shifting them towards noise, how far a resolution asks, and a few-step student's t_list."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+from fastgen_rf._config import check_finite, checked_rungs
+from fastgen_rf._evaluate import checked_time, evaluate
+from fastgen_rf._laws import shifted
+from fastgen_rf._typing import TimeT
+
+__all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
+
+
+def shift_timesteps(t: TimeT, shift: float) -> TimeT:
+    """Shift times towards noise: ``shift t / (1 + (shift - 1) t)``.
+
+    The map that leaves 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3, arXiv:2403.03206, section
+    5.3.2). Shifts compose: one by a after one by b is one by a b, and one by 1 / a undoes one by a.
+    Computed in float64 and rounded once.
+
+    Parameters
+    ----------
+    t : float or real floating array of any shape
+        Time in [0, 1].
+    shift : float
+        Positive; above 1 it moves times towards noise, below 1 towards data.
+
+    Returns
+    -------
+    float or array, the shape of t
+        Shifted times in t's dtype, rounded to nearest.
+
+    Raises
+    ------
+    TypeError
+        If t is neither a float nor a real floating array, or shift is no number.
+    ValueError
+        If t is a float outside [0, 1], or shift is not positive and finite.
+
+    Examples
+    --------
+    >>> shift_timesteps(np.array([0.0, 0.5, 1.0]), 3.0)
+    array([0.  , 0.75, 1.  ])
+    """
+    _check_positive(shift, "shift")
+    time: Any = checked_time(t)
+    if isinstance(time, float):
+        return shifted(time, float(shift))  # type: ignore[no-any-return]
+    return evaluate(_Shift(float(shift)), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """The shift as a formula that is linear in its second array, t, with a coefficient that depends on the time, t."""
+
+    shift: float
+
+    def __call__(self, first: Any, second: Any, t: Any, maximum: Any) -> Any:
+        return self.shift * second / (1 + (self.shift - 1) * t)
+
+
+def resolution_shift(
+    tokens: float,
+    *,
+    base_tokens: float = 256,
+    max_tokens: float = 4096,
+    base_shift: float = 0.5,
+    max_shift: float = 1.15,
+) -> float:
+    """Return the shift for a number of image tokens: ``exp`` of a line in that number, as Flux has it.
+
+    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and on beyond both. Its values are
+    the logarithms of shifts: Flux calls them mu, and the shift that :func:`shift_timesteps` takes is ``exp(mu)``.
+
+    Parameters
+    ----------
+    tokens : int
+        Length of the sequence that the transformer sees: pixels / 256 for a patch of 2 x 2 latents of 8 x 8 pixels.
+    base_tokens, max_tokens : int
+        Two different lengths.
+    base_shift, max_shift : float
+        Logarithms of the shifts there.
+
+    Returns
+    -------
+    float
+        The shift, positive.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no number.
+    ValueError
+        If a number of tokens is not positive and finite, a shift not finite, or base_tokens equals max_tokens.
+
+    Examples
+    --------
+    >>> round(resolution_shift(1024 * 1024 // 256), 3)
+    3.158
+    """
+    for name, count in (("tokens", tokens), ("base_tokens", base_tokens), ("max_tokens", max_tokens)):
+        _check_positive(count, name)
+    for name, value in (("base_shift", base_shift), ("max_shift", max_shift)):
+        check_finite(value, name)
+    if base_tokens == max_tokens:
+        raise ValueError(f"base_tokens and max_tokens must differ, got {base_tokens!r} twice")
+    slope = (max_shift - base_shift) / (max_tokens - base_tokens)
+    return math.exp(base_shift + slope * (tokens - base_tokens))
+
+
+def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tuple[float, ...]:
+    """Make the t_list of a student with so many steps: evenly spaced times, shifted, from max_t to 0.
+
+    ``t_i = max_t s_i / s_0``, where s_i is :func:`shift_timesteps` of ``max_t (1 - i / steps)``. The tuple feeds
+    :func:`sample_from_t_list`, ``SampleTimestepConfig.t_list`` and a loop over its neighbours.
+
+    Parameters
+    ----------
+    steps : int
+        At least 1.
+    shift : float
+        Positive; above 1 it puts more of the times near noise.
+    max_t : float
+        The first time, in (0, 1].
+
+    Returns
+    -------
+    tuple of steps + 1 floats
+        Strictly descending, from max_t to 0.
+
+    Raises
+    ------
+    TypeError
+        If steps is no integer, or shift or max_t no number.
+    ValueError
+        If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float64.
+
+    Examples
+    --------
+    >>> make_t_list(4, max_t=1.0)
+    (1.0, 0.75, 0.5, 0.25, 0.0)
+    >>> [round(t, 4) for t in make_t_list(4, shift=5.0, max_t=1.0)]
+    [1.0, 0.9375, 0.8333, 0.625, 0.0]
+    """
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
+        raise TypeError(f"steps must be an integer, got {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps!r}")
+    _check_positive(shift, "shift")
+    _check_positive(max_t, "max_t")
+    if max_t > 1:
+        raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
+    first: float = shifted(max_t, shift)
+    rest = (max_t * (shifted(max_t * (1 - i / steps), shift) / first) for i in range(1, steps + 1))
+    return checked_rungs((max_t, *rest))
+
+
+def _check_positive(value: Any, name: str) -> None:
+    check_finite(value, name)
+    if value <= 0:
+        raise ValueError(f"{name} must be positive, got {value!r}")

@@ -53,7 +53,7 @@ class SampleTimestepConfig:
         Whether the law is taken on its natural support, without ``[...]`` and clamp, and conditioned on
         ``[min_t, max_t]`` instead, exactly and without rejection.
     mode_scale : float
-        Strength of ``"mode"``, ``-1 < mode_scale < 2 / (pi - 2)``: positive values favour the middle, negative the ends.
+        Strength of ``"mode"``, ``-1 < mode_scale < 2 / (pi - 2)``: above 0 it favours the middle, below the ends.
     beta_a, beta_b : float
         Parameters of ``"beta"``, positive, one of them 1; ``beta_a > 1`` favours noise.
 

@@ -72,6 +72,9 @@ class DoubleWord:
     def __rsub__(self, other: Any) -> DoubleWord:
         return self._lift(other) - self
 
+    def __rtruediv__(self, other: Any) -> DoubleWord:
+        return self._lift(other) / self
+
 
 def maximum(pair: DoubleWord, floor: float) -> DoubleWord:
     """Larger of ``pair`` and a Python float; NaN stays NaN."""

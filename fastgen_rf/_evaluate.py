@@ -35,7 +35,7 @@ def evaluate_between(
     t_next: Array | float,
     like: ArrayT,
 ) -> ArrayT:
-    """Evaluate ``formula(first, second, relative(t, t_next))`` as :func:`evaluate` does, with no rounding in between."""
+    """Evaluate ``formula(first, second, relative(t, t_next))`` as :func:`evaluate` does, rounding once in all."""
     backend, start = checked(first, second, t)
     time = backend.relative_time(relative, start, _fitted(backend, first, t_next, "t_next"), len(first[1].shape))
     result: ArrayT = backend.evaluate(formula, first[1], second[1], time, like.dtype)

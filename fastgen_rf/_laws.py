@@ -1,9 +1,10 @@
 """The timestep laws: each one's quantile function and density, between any two bounds, for any framework.
 
-A law lives on its natural support, (0, 1) for most. ``quantile(u, c, low, high, xp, special)`` is the inverse CDF of the
-law conditioned on ``[low, high]``, ``density(t, rest, c, low, high, xp)`` its density at t, ``rest`` being ``1 - t`` free
-of cancellation. :func:`quantile` and :func:`density` then place a law on ``[min_t, max_t]`` as its config asks: scaled,
-clamped or conditioned. What depends on the config alone is computed in Python floats, from the nearer tail.
+A law lives on its natural support, (0, 1) for most. ``quantile(u, c, low, high, xp, special)`` is the inverse CDF of
+the law conditioned on ``[low, high]``, ``density(t, rest, c, low, high, xp)`` its density at t, ``rest`` being
+``1 - t`` free of cancellation. :func:`quantile` and :func:`density` then place a law on ``[min_t, max_t]`` as its
+config asks: scaled, clamped or conditioned. What depends on the config alone is computed in Python floats, from the
+nearer tail.
 """
 
 from __future__ import annotations

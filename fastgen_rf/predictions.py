@@ -29,8 +29,8 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
     ``"score"`` ``-eps / t``                        gradient of the log density of x_t given x_0 (arXiv:2011.13456)
     =========== =================================== ==============================================================
 
-    So ``"v"`` is not the flow. Conversions from and to ``"flow"`` and ``"v"`` divide by nothing small but t on the way to
-    the score; ``"flow"`` to ``"eps"``, say, is ``x_t + (1 - t) flow``. Computed in float64 and rounded once.
+    So ``"v"`` is not the flow. From ``"flow"`` and ``"v"`` nothing is divided by a small number save for the score:
+    ``"flow"`` to ``"eps"``, say, is ``x_t + (1 - t) flow``. Computed in float64 and rounded once.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
 def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) -> ArrayT:
     """Step from t to t_next along the straight line through x_t and x_0: ``x_0 + (x_t - x_0) t_next / t``.
 
-    The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated as
-    ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: exactly x_0 at ``t_next = 0``, exactly x_t at
+    The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated
+    as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: exactly x_0 at ``t_next = 0``, exactly x_t at
     ``t_next = t``. Computed in float64 and rounded once. The step with fresh noise is ``add_noise(x0, eps, t_next)``.
 
     Parameters

@@ -18,9 +18,9 @@ __all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
 def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     """Shift times towards noise: ``shift t / (1 + (shift - 1) t)``.
 
-    The map that leaves 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3, arXiv:2403.03206, section
-    5.3.2). Shifts compose: one by a after one by b is one by a b, and one by 1 / a undoes one by a.
-    Computed in float64 and rounded once.
+    The map that leaves 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3,
+    arXiv:2403.03206, section 5.3.2). Shifts compose: one by a after one by b is one by a b, and one
+    by 1 / a undoes one by a. Computed in float64 and rounded once.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def resolution_shift(
 ) -> float:
     """Return the shift for a number of image tokens: ``exp`` of a line in that number, as Flux has it.
 
-    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and on beyond both. Its values are
-    the logarithms of shifts: Flux calls them mu, and the shift that :func:`shift_timesteps` takes is ``exp(mu)``.
+    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and on beyond both. Its values
+    are the logarithms of shifts: Flux calls them mu, and the shift that :func:`shift_timesteps` takes is ``exp(mu)``.
 
     Parameters
     ----------

@@ -200,7 +200,8 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         attribute.
     ValueError
         If the law has no density: ``"polynomial"``, which is discrete, and, unless ``truncate=True``, ``"shifted"`` and
-        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is NaN as a float, or a field of cfg is out of range.
+        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is a float that is not finite, or a field of cfg is
+        out of range.
 
     Examples
     --------

@@ -74,7 +74,7 @@ def test_the_shifted_law_is_the_shift_of_the_uniform_law(xp):
 
 @pytest.mark.parametrize("bad", [0, -1.0, math.nan, math.inf, 0.0])
 def test_a_shift_that_is_not_positive_is_a_value_error(bad):
-    with pytest.raises(ValueError, match="shift must be (positive|finite), got"):
+    with pytest.raises(ValueError, match=r"shift must be (positive|finite), got"):
         rf.shift_timesteps(0.5, bad)
 
 
@@ -116,7 +116,9 @@ def test_shifting_by_the_resolution_is_what_flux_does_to_its_sigmas():
 
 
 @pytest.mark.parametrize("name", ["tokens", "base_tokens", "max_tokens"])
-@pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-4, ValueError), (math.nan, ValueError), ("4", TypeError)])
+@pytest.mark.parametrize(
+    ("bad", "error"), [(0, ValueError), (-4, ValueError), (math.nan, ValueError), ("4", TypeError)]
+)
 def test_token_counts_are_positive_numbers(name, bad, error):
     with pytest.raises(error, match=f"{name} must be"):
         rf.resolution_shift(**({"tokens": 100} | {name: bad}))

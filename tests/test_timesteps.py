@@ -215,7 +215,8 @@ def test_lognormal_is_continuous_where_the_tail_formula_takes_over(xp):
     sides = [20 * (1 - 1e-9), 20 * (1 + 1e-9)]
     for end, sign in ((math.log(0.999), 1), (math.log(0.001), -1)):
         below, above = (
-            xp.numpy(rf.timestep_quantile(u, config("lognormal", p_mean=end + sign * z * 0.1, p_std=0.1))) for z in sides
+            xp.numpy(rf.timestep_quantile(u, config("lognormal", p_mean=end + sign * z * 0.1, p_std=0.1)))
+            for z in sides
         )
         assert below == pytest.approx(above, rel=1e-9)
 

@@ -25,6 +25,7 @@ class Quantile(Protocol):
 
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of ``u`` for n timesteps."""
+        ...
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any: ...
 

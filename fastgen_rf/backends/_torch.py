@@ -79,7 +79,9 @@ class TorchBackend(Backend):
         if self.has_float64(device):
             u = torch.rand(quantile.shape(n), dtype=torch.float64, device=device, **options)
             return self.astype(quantile(u, torch, torch.special), dtype)
-        words = torch.randint(2**24, (2, *quantile.shape(n)), dtype=torch.int32, device=device, **options).cpu().double()
+        words = (
+            torch.randint(2**24, (2, *quantile.shape(n)), dtype=torch.int32, device=device, **options).cpu().double()
+        )
         u = words[0] * 2.0**-24 + words[1] * 2.0**-48
         return self.astype(quantile(u, torch, torch.special), dtype).to(device)
 
@@ -180,7 +182,9 @@ class _OnePass(torch.autograd.Function):
         used, moving = _uses(formula)
         wanted = zip((first, second), ctx.needs_input_grad[1:3], used, strict=True)
         ctx.dtypes = [array.dtype if needed and use else None for array, needed, use in wanted]
-        arrays = [a if ctx.needs_input_grad[3] and moves else None for a, moves in zip((first, second), moving, strict=True)]
+        arrays = [
+            a if ctx.needs_input_grad[3] and moves else None for a, moves in zip((first, second), moving, strict=True)
+        ]
         ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
         return _evaluate(formula, first, second, t, dtype)
 

@@ -1,0 +1,115 @@
+"""convert_prediction, ode_step, shifts, quantiles, densities and stratified draws under jit, grad, vmap and scan."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise, product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+
+KINDS = ["x0", "eps", "flow", "v", "score"]
+PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
+every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+RNG = np.random.default_rng(0)
+A, B = (jnp.asarray(RNG.standard_normal((4, 6)), jnp.float32) for _ in range(2))
+T = jnp.asarray(RNG.uniform(0.2, 0.8, 4), jnp.float32)
+MODE = rf.SampleTimestepConfig("mode", truncate=True)
+
+CALLS = {
+    "convert_prediction": lambda a, b, t: rf.convert_prediction(a, b, t, source="v", target="flow"),
+    "an unused input": lambda a, b, t: rf.convert_prediction(a, b, t, source="eps", target="score"),
+    "ode_step": lambda a, b, t: rf.ode_step(a, b, t, 0.5 * t),
+    "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
+    "ode_step from a float": lambda a, b, t: rf.ode_step(a, b, 0.9, t),
+    "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
+    "timestep_quantile": lambda a, b, t: rf.timestep_quantile(t, MODE),
+    "timestep_density": lambda a, b, t: rf.timestep_density(t, rf.SampleTimestepConfig("logitnormal")),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+
+
+def slopes(function, *inputs, step=1e-4):
+    """Derivative along random directions by central differences, in NumPy float64 on the library's NumPy path."""
+    host = [np.asarray(x, np.float64) for x in inputs]
+    directions = [np.random.default_rng(i).standard_normal(x.shape) for i, x in enumerate(host)]
+    above, below = (
+        np.asarray(function(*(x + sign * step * d for x, d in zip(host, directions, strict=True)))) for sign in (1, -1)
+    )
+    return directions, (above - below) / (2 * step)
+
+
+@every_call
+def test_jit_gives_the_eager_numbers_without_the_x64_flag(call):
+    eager, jitted = call(A, B, T), jax.jit(call)(A, B, T)
+    assert eager.dtype == jitted.dtype == jnp.float32
+    np.testing.assert_array_equal(eager, jitted)
+    np.testing.assert_allclose(eager, call(*(np.asarray(x) for x in (A, B, T))), rtol=2e-7, atol=1e-7)
+    assert not jax.config.jax_enable_x64
+
+
+@every_call
+def test_derivatives_are_those_of_differences(call):
+    directions, slope = slopes(call, A, B, T)
+    tangents = tuple(jnp.asarray(d, jnp.float32) for d in directions)
+    _, forward = jax.jvp(call, (A, B, T), tangents)
+    np.testing.assert_allclose(forward, slope, rtol=1e-4, atol=1e-4)
+    result, pullback = jax.vjp(call, A, B, T)
+    cotangent = jnp.asarray(np.random.default_rng(9).standard_normal(result.shape), jnp.float32)
+    along = sum(float(jnp.vdot(x, y)) for x, y in zip(pullback(cotangent), tangents, strict=True))
+    assert along == pytest.approx(float(np.vdot(slope, cotangent)), rel=1e-3, abs=1e-3)
+
+
+@every_pair
+def test_every_pair_has_the_gradients_of_differences(source, target):
+    call = partial(rf.convert_prediction, source=source, target=target)
+    directions, slope = slopes(call, A, B, T)
+    _, forward = jax.jit(partial(jax.jvp, call))((A, B, T), tuple(jnp.asarray(d, jnp.float32) for d in directions))
+    np.testing.assert_allclose(forward, slope, rtol=1e-4, atol=1e-4 * np.abs(slope).max())
+
+
+@every_call
+def test_vmap_gives_each_element_its_own(call):
+    batch = [jnp.stack([x, 0.9 * x, 0.7 * x]) for x in (A, B, T)]
+    got = jax.vmap(call)(*batch)
+    wanted = jnp.stack([call(*each) for each in zip(*batch, strict=True)])
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_a_rollout_scans():
+    rungs = jnp.asarray(rf.make_t_list(6, shift=3.0), jnp.float32)
+
+    @jax.jit
+    def roll(x):
+        def step(x, times):
+            return rf.ode_step(A, x, *times), None
+
+        return jax.lax.scan(step, x, (rungs[:-1], rungs[1:]))[0]
+
+    x = rf.add_noise(A, B, rungs[0])
+    np.testing.assert_array_equal(roll(x), A)
+    for t, t_next in pairwise(rungs):
+        x = rf.ode_step(A, x, t, t_next)
+    np.testing.assert_array_equal(x, A)
+
+
+@pytest.mark.parametrize("law", ["shifted", "lognormal", "mode", "beta"])
+def test_stratified_draws_trace_under_jit_and_vmap(law):
+    cfg = rf.SampleTimestepConfig(law)
+    keys = jax.random.split(jax.random.key(0), 3)
+    draw = jax.jit(lambda key: rf.sample_timesteps(32, cfg, rng=key, stratified=True))
+    np.testing.assert_array_equal(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))
+    eager = rf.sample_timesteps(32, cfg, rng=keys[0], stratified=True)
+    np.testing.assert_array_equal(eager, draw(keys[0]))
+
+
+@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "mode", "cosmap", "beta", "loguniform"])
+def test_the_slope_of_the_quantile_is_one_over_the_density(law):
+    cfg = rf.SampleTimestepConfig(law)
+    u = jnp.linspace(0.05, 0.95, 13, dtype=jnp.float32)
+    slope = jax.jit(jax.grad(lambda u: rf.timestep_quantile(u, cfg).sum()))(u)
+    np.testing.assert_allclose(slope * rf.timestep_density(rf.timestep_quantile(u, cfg), cfg), 1.0, rtol=1e-5)

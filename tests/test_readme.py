@@ -1,4 +1,4 @@
-"""The README's Python blocks run, for the frameworks of this run."""
+"""The Python blocks of README and documentation run, the README's for the frameworks of this run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = {
     re.search(r"^import (\w+)", block)[1]: block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 }
@@ -20,3 +21,18 @@ def test_the_same_example_stands_for_each_framework():
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
 def test_the_example_runs(xp):
     exec(compile(BLOCKS[xp.name], f"README.md, {xp.name}", "exec"), {})
+
+
+PAGES = {
+    path.name: re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    for path in sorted((ROOT / "docs").glob("*.md"))
+}
+
+
+@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])
+def test_a_page_of_the_documentation_runs_from_top_to_bottom(page):
+    exec(compile("\n".join(PAGES[page]), f"docs/{page}", "exec"), {})
+
+
+def test_the_pages_with_examples_are_found():
+    assert {"index.md", "random.md", "timesteps.md", "predictions.md"} <= {name for name in PAGES if PAGES[name]}

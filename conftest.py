@@ -44,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"{', '.join(_ON_CUDA)}. One that is missing is an error",
     )
     group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where their arrays live")
+    group.addoption(
+        "--triton", action="store_true", help="collect test_torch_triton.py, which runs kernels in Triton's interpreter"
+    )
     group.addoption("--interop", action="store_true", help="collect tests/interop, which needs nvidia-modelopt")
 
 
@@ -58,6 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = [name for entry in config.getoption("--backend") for name in entry.split(",") if name]
     on_cuda = config.getoption("--device") == "cuda"
     _prepare_jax(on_cuda)
+    if config.getoption("--triton"):
+        if not importlib.util.find_spec("triton"):
+            raise pytest.UsageError("asked for and not installed: triton")
+        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads this when it is imported
     config.stash[_SELECTED] = _selected(asked, on_cuda)
 
 
@@ -121,8 +128,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if collection_path.name == "interop" and not config.getoption("--interop"):
         return True
+    stem = collection_path.stem
+    if stem == "test_torch_triton" and not config.getoption("--triton"):
+        return True
+    if stem.endswith("_cuda") and config.getoption("--device") != "cuda":
+        return True
     for name in _ALL:
-        stem = collection_path.stem
         if (stem == f"test_{name}" or stem.startswith(f"test_{name}_")) and name not in config.stash[_SELECTED]:
             return True
     return None

@@ -325,6 +325,19 @@ def test_backward_can_run_twice_over_a_retained_graph(conversion: Conversion, sh
 
 
 @every_conversion
+@both_sizes
+def test_a_batch_of_upstream_gradients_gives_a_batch_of_gradients(
+    conversion: Conversion, shape: tuple[int, ...]
+) -> None:
+    inputs = differentiable((0, 1, 2), randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0]))
+    upstream = randn(2, *shape, seed=3)
+    batched = torch.autograd.grad(conversion.ours(*inputs), inputs, upstream, is_grads_batched=True)
+    for k in range(2):
+        expected = gradients(conversion.plain, (0, 1, 2), inputs, upstream[k])
+        assert_rounded_once(tuple(x[k] for x in batched), expected)
+
+
+@every_conversion
 @pytest.mark.parametrize("use_reentrant", [False, True])
 @both_sizes
 def test_checkpointing_recomputes_the_same_gradient(

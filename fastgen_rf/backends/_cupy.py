@@ -5,6 +5,7 @@ Unlike PyTorch and JAX, CuPy allocates and launches on the current device, so ea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from cupyx.scipy import special as functions
 
 from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Function, Quantile
+from fastgen_rf.backends._source import name_of, source
+from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
 
 
 class CupyBackend(NumpyDtypes):
@@ -41,7 +43,7 @@ class CupyBackend(NumpyDtypes):
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         with first.device:
-            return super().evaluate(formula, first, second, t, dtype)
+            return _evaluate_in_one_kernel(formula, first, second, t, dtype)
 
     def check_rng(self, rng: Any) -> None:
         kinds = (int, cupy.random.Generator, cupy.random.RandomState)
@@ -68,6 +70,33 @@ class CupyBackend(NumpyDtypes):
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
             return function(array.astype(cupy.float64), cupy, functions).astype(array.dtype)
+
+
+def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    out = target = cupy.empty_like(first, dtype=dtype)
+    if not isinstance(t, float):
+        t = with_trailing_axes(t, first.ndim)
+    if not first.flags.c_contiguous:  # in the order of memory the kernel indexes axes that lie together as one
+        order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
+        first, second, target = (array.transpose(order) for array in (first, second, out))
+        t = t if isinstance(t, float) else t.transpose(order)
+    _kernel(formula, isinstance(t, float))(first, second, t, target)
+    return out
+
+
+@functools.cache
+def _kernel(formula: Formula, float_time: bool) -> Any:
+    """Kernel of ``formula``, in float64 on arrays of any floating dtypes; CuPy compiles it for those that come."""
+    return cupy.ElementwiseKernel(
+        f"X x, Y y, {'float64' if float_time else 'T'} time",
+        "Z z",
+        f"""
+        const double first = static_cast<double>(x), second = static_cast<double>(y), t = static_cast<double>(time);
+        z = static_cast<Z>({source(formula)})""",
+        name="fastgen_rf" + name_of(formula),
+        preamble="__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }",  # keeps NaN
+        options=() if cupy.cuda.runtime.is_hip else ("--fmad=false",),  # a b + c in two roundings, as on the host
+    )
 
 
 def _ordinal(device: Any) -> Any:

@@ -6,11 +6,14 @@ Namespaces wrapped by array_api_compat are not used: a tensor method costs a fra
 
 from __future__ import annotations
 
+import math
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf._slope import Slope
 from fastgen_rf._typing import Formula
@@ -19,6 +22,8 @@ from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trai
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _LEAST = 2**18  # below this many elements the plain expression is as fast; without a gradient, below twice as many
+_FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
+_KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class TorchBackend(Backend):
@@ -100,6 +105,8 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     one_pass = _fits_one_pass(first, second, t, like)
     if one_pass and torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in (first, second, t)):
         return _OnePass.apply(formula, first, second, t, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
+    if one_pass and like.device.type in _FUSED_ON:
+        return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
     if not one_pass or like.numel() < 2 * _LEAST:
         wide = _wide(t, like.ndim)
         if type(t) is float or not t.ndim:  # else the float64 t, or second, promotes first where the two meet
@@ -112,20 +119,91 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     return out
 
 
+def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel or, on a device where that turns out to fail, by the plain expression."""
+    from fastgen_rf.backends import _triton
+
+    out = torch.empty_like(like, dtype=dtype)
+    inner = like.numel()
+    time = t
+    if type(t) is not float:
+        order: Any = _memory_order(like)
+        lead = _leading(t, order)
+        copies = math.prod(like.shape[axis] for axis in order[:lead])
+        inner //= copies
+        if not t.is_contiguous() or t.numel() != copies or (lead > 1 and not like.is_contiguous()):
+            sizes = [like.shape[axis] if place < lead else 1 for place, axis in enumerate(order)]
+            time = with_trailing_axes(t, like.ndim).permute(order).expand(sizes).contiguous()
+    try:
+        _triton.launch(formula, first, second, time, inner, out)
+    except Exception as error:  # Triton needs a C compiler and a driver that fits, and each fails in its own way
+        _serves[like.device] = False
+        message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return _evaluate(formula, first, second, t, dtype)
+    return out
+
+
 def _fits_one_pass(first: Any, second: Any, t: Any, like: Any) -> bool:
-    """Whether one pass in blocks applies: large CPU tensors of one dense layout that nothing but autograd watches."""
+    """Whether one pass applies: tensors of one dense layout that nothing but autograd watches.
+
+    On the CPU large ones, in blocks; on CUDA any that a kernel can read.
+    """
+    kind = like.device.type
     return bool(
         not torch.compiler.is_compiling()
-        and like.numel() >= _LEAST
-        and like.device.type == "cpu"
+        and (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= _LEAST))
         and all(type(a) in _PLAIN for a in (first, second, t))
         and like.layout is torch.strided
         and (type(first) is float or type(second) is float or first.stride() == second.stride())
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
         and torch._C._len_torch_dispatch_stack() == 0
-        and _memory_order(like) is not None
+        and not torch._C._is_tracing()
+        and not any(isinstance(a, torch.Tensor) and is_legacy_batchedtensor(a) for a in (first, second, t))
+        and (order := _memory_order(like)) is not None
+        and (kind not in _FUSED_ON or _fits_one_kernel(first, second, t, like, order))
     )
+
+
+def _fits_one_kernel(first: Any, second: Any, t: Any, like: Any, order: list[int]) -> bool:
+    """Whether a kernel can read these: it knows memory as bytes, and t as one value for so many elements in a row.
+
+    A t on inner axes is repeated to make it so, if that takes little beside the arrays.
+    """
+    for array in (first, second, t):
+        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or array._is_zerotensor()):
+            return False
+    if type(t) is not float:
+        copies = math.prod(like.shape[axis] for axis in order[: _leading(t, order)])
+        if copies != t.numel() and 8 * copies > like.numel():
+            return False
+        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST:
+            return False  # the gradient of t takes some twenty small kernels, more than autograd's
+    return like.numel() > 0 and _has_kernels(like.device)
+
+
+def _leading(t: Any, order: list[int]) -> int:
+    """How many axes, in the order of memory, it takes to hold those along which t varies."""
+    lead = len(order)
+    while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
+        lead -= 1
+    return lead
+
+
+_serves: dict[torch.device, bool] = {}
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether Triton is installed, serves ``device`` and has not failed on it."""
+    if device not in _serves:
+        try:
+            from fastgen_rf.backends import _triton
+        except ImportError:
+            _serves[device] = False
+        else:
+            _serves[device] = _triton.serves(device)
+    return _serves[device]
 
 
 _PLAIN = (float, torch.Tensor, torch.nn.Parameter)  # no subclass: those may live anywhere and do anything
@@ -193,10 +271,8 @@ class _OnePass(torch.autograd.Function):
         (grad,) = grads
         first, second, t = ctx.saved_tensors
         time = ctx.time if t is None else t
-        if not torch.is_grad_enabled() and _fits_one_pass(grad, 0.0, time, grad):
-            backward = _backward_in_blocks
-        else:
-            backward = _backward
+        in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
+        backward = _backward_in_blocks if in_blocks and _fits_one_pass(grad, 0.0, time, grad) else _backward
         (for_first, for_second), sums = backward(ctx.formula, grad, (first, second), time, ctx.dtypes)
         for_t = _time_gradient(ctx.formula, sums, t, grad.ndim) if ctx.needs_input_grad[3] else None
         return None, for_first, for_second, for_t, None
@@ -214,7 +290,7 @@ def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> 
         None if dtype is None else _evaluate(formula, x, y, t, dtype)
         for (x, y), dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
     ]
-    sums = [0.0 if a is None else (grad.double() * a.double()).sum_to_size(_wide(t, grad.ndim).shape) for a in arrays]
+    sums = [0.0 if a is None else (grad * a.double()).sum_to_size(_wide(t, grad.ndim).shape) for a in arrays]
     return gradients, sums
 
 

@@ -1,0 +1,258 @@
+"""PyTorch, the Triton kernel, without a GPU: its values in Triton's interpreter, and what it compiles to.
+
+Collected with ``--triton`` alone, which switches the interpreter on. The kernel then evaluates CPU tensors, and results
+must be bit for bit those of the float64 expression.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fresh_process
+import numpy as np
+import pytest
+import torch
+from plain_torch import (
+    CONVERSIONS,
+    Conversion,
+    assert_same_bits,
+    every_conversion,
+    laid_out,
+    randn,
+    times,
+    ulps_apart,
+)
+from torch import Tensor
+
+from fastgen_rf.backends import _torch, _triton
+
+SHAPE = (3, 2, 32, 20)  # rows of 1280 elements: more than a block, and no multiple of it
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Launches:
+    """Counts the kernel's launches."""
+
+    count = 0
+
+
+@pytest.fixture(autouse=True)
+def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
+    """Let the kernel, interpreted, evaluate CPU tensors of any size."""
+    launches, launch = Launches(), _triton.launch
+
+    def counted(*args: Any) -> None:
+        launches.count += 1
+        launch(*args)
+
+    monkeypatch.setattr(_triton, "launch", counted)
+    monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
+    monkeypatch.setattr(_torch, "_LEAST", 0)
+    monkeypatch.setattr(_torch, "_serves", {})
+    interpreter: Any = importlib.import_module("triton.runtime.interpreter")
+    monkeypatch.setattr(interpreter, "_convert_float", _round_as_hardware_does)
+    with np.errstate(all="ignore"):
+        yield launches
+
+
+def _round_as_hardware_does(data: Any, source: Any, target: Any, rounding: Any) -> Any:
+    """Convert float32 to bfloat16 (here a uint16) to nearest, and back: the interpreter cuts bits off."""
+    flat = torch.from_numpy(np.atleast_1d(np.ascontiguousarray(data)))
+    if target.name == "bf16":
+        values = flat.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    else:
+        values = flat.view(torch.int16).view(torch.bfloat16).float().numpy().view(np.uint32)
+    return values.reshape(data.shape)
+
+
+@every_conversion
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("t_dtype", DTYPES, ids=str)
+def test_every_dtype(conversion: Conversion, dtype: torch.dtype, t_dtype: torch.dtype, launches: Launches) -> None:
+    first, second = randn(*SHAPE, dtype=dtype, seed=1), randn(*SHAPE, dtype=dtype, seed=2)
+    t = times(SHAPE[0], dtype=t_dtype)
+    assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+    assert launches.count == 1
+
+
+@every_conversion
+@pytest.mark.parametrize(
+    ("dtype", "other"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float16), (torch.float16, torch.float64)],
+)
+def test_mixed_dtypes(conversion: Conversion, dtype: torch.dtype, other: torch.dtype, launches: Launches) -> None:
+    first, second, t = randn(*SHAPE, dtype=dtype, seed=1), randn(*SHAPE, dtype=other, seed=2), times(SHAPE[0])
+    assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+    assert launches.count == 1
+
+
+@every_conversion
+@pytest.mark.parametrize("t", [0.0, 1e-7, 0.3, 1.0])
+def test_a_python_t_arrives_with_all_its_bits(conversion: Conversion, t: float, launches: Launches) -> None:
+    first, second = randn(*SHAPE, dtype=torch.float64, seed=1), randn(*SHAPE, seed=2)
+    assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+    assert launches.count == 1
+
+
+@every_conversion
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1500)], ids=str)
+def test_the_ends_of_time_infinities_and_nans(
+    conversion: Conversion, shape: tuple[int, ...], launches: Launches
+) -> None:
+    first, second = randn(*shape, seed=1).clone(), randn(*shape, seed=2).clone()
+    first[:, 0], first[:, 1], second[:, 1] = float("inf"), -0.0, float("nan")
+    for t in (torch.tensor([0.0, 1.0, 1e-7, 1 - 2.0**-24]), torch.tensor([0.5, float("nan"), 0.0, 1.0])):
+        assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+    assert launches.count == 2
+
+
+SHAPES_OF_T = [
+    (SHAPE, (3, 2)),
+    (SHAPE, (3, 2, 32)),
+    (SHAPE, SHAPE),
+    (SHAPE, (1,)),
+    (SHAPE, ()),
+    (SHAPE, (1, 2)),  # repeated for each of the 3
+    (SHAPE, (3, 1, 32)),
+    ((500, 7), (500,)),
+    ((1, 3001), (1,)),
+    ((1, 1, 1), (1, 1)),
+]
+
+
+@every_conversion
+@pytest.mark.parametrize(("shape", "t_shape"), SHAPES_OF_T, ids=str)
+def test_every_place_of_t(
+    conversion: Conversion, shape: tuple[int, ...], t_shape: tuple[int, ...], launches: Launches
+) -> None:
+    first, second, t = randn(*shape, seed=1), randn(*shape, seed=2), times(*t_shape)
+    assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+    assert launches.count == 1
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted", "offset"])
+@pytest.mark.parametrize("t_shape", [(3,), (3, 1, 1, 1), (1, 1, 1, 20), (3, 2), SHAPE], ids=str)
+def test_every_dense_layout(layout: str, t_shape: tuple[int, ...]) -> None:
+    conversion = CONVERSIONS["x0_to_eps"]
+    first, second = (laid_out(layout, SHAPE, torch.float32, seed) for seed in (1, 2))
+    for t in (times(*t_shape), times(*t_shape, 2)[..., 0]):
+        assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))
+
+
+class Latent(torch.Tensor):
+    """A subclass: the kernel knows nothing of it."""
+
+
+def negated() -> Tensor:
+    """A tensor whose sign is pending: its memory holds the opposite of its values."""
+    return torch.complex(randn(*SHAPE, seed=1), randn(*SHAPE, seed=3)).conj().imag
+
+
+@every_conversion
+@pytest.mark.parametrize(
+    ("first", "t"),
+    [
+        pytest.param(lambda: randn(*SHAPE, seed=1), lambda: times(1, 1, 1, 20), id="t on the innermost axis"),
+        pytest.param(lambda: laid_out("strided", SHAPE, torch.float32, 1), lambda: times(3), id="gaps"),
+        pytest.param(lambda: laid_out("expanded", SHAPE, torch.float32, 1), lambda: times(3), id="overlap"),
+        pytest.param(lambda: laid_out("channels_last", SHAPE, torch.float32, 1), lambda: times(3), id="two layouts"),
+        pytest.param(lambda: randn(*SHAPE, seed=1).as_subclass(Latent), lambda: times(3), id="subclass"),
+        pytest.param(negated, lambda: times(3), id="pending negation"),
+        pytest.param(lambda: randn(*SHAPE, seed=1), lambda: times(3).to(torch.float8_e5m2), id="float8"),
+    ],
+)
+def test_what_the_kernel_cannot_read_is_left_to_the_plain_expression(
+    conversion: Conversion, first: Any, t: Any, launches: Launches
+) -> None:
+    array, second, time = first(), randn(*SHAPE, seed=2), t()
+    result = conversion.ours(array, second, time)
+    plain = conversion.plain(array.as_subclass(Tensor).resolve_neg(), second, time)
+    assert torch.equal(result.as_subclass(Tensor), plain)
+    assert launches.count == 0
+
+
+@every_conversion
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_each_gradient_is_one_more_launch(
+    conversion: Conversion, wanted: tuple[int, ...], dtype: torch.dtype, launches: Launches
+) -> None:
+    values = randn(*SHAPE, dtype=dtype, seed=1), randn(*SHAPE, dtype=dtype, seed=2), times(SHAPE[0])
+    inputs = [x.detach().requires_grad_(place in wanted) for place, x in enumerate(values)]
+    asked = [inputs[place] for place in wanted]
+    upstream = randn(*SHAPE, dtype=dtype, seed=3)
+    actual = torch.autograd.grad(conversion.ours(*inputs), asked, upstream)
+    expected = torch.autograd.grad(conversion.plain(*inputs), asked, upstream)
+    assert max(ulps_apart(ours, plain) for ours, plain in zip(actual, expected, strict=True)) <= 1
+    assert launches.count == 1 + len({0, 1} & {*wanted})
+
+
+def test_where_the_kernel_fails_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(_triton, "launch", fail)
+    conversion = CONVERSIONS["add_noise"]
+    first, second, t = randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(3)
+    with pytest.warns(RuntimeWarning, match="no C compiler"):
+        result = conversion.ours(first, second, t)
+    assert_same_bits(result, conversion.plain(first, second, t))
+    assert_same_bits(conversion.ours(first, second, t), conversion.plain(first, second, t))  # and no second warning
+
+
+_COMPILE = """
+import re, sys, torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+import fastgen_rf
+from fastgen_rf.backends import _torch, _triton
+
+class Offline:  # a GPU that compiles and is not there
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", int(sys.argv[1]), 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device=None: 0)
+
+class Compiled:
+    def __init__(self, kernel):
+        self.kernel = kernel
+    def __getitem__(self, grid):
+        return lambda *args, **options: check(self.kernel.warmup(*args, grid=grid, **options).asm["ptx"])
+
+def check(ptx):
+    operations = set(re.findall(r"^\\s+(?:@!?%p\\d+ )?([a-z]+[\\w.]*)", ptx, re.M))
+    arithmetic = {name for name in operations if re.match(r"(add|sub|mul|div|fma|min|max|rcp|setp)\\.", name)}
+    floating = {name for name in arithmetic if re.search(r"f16|f32|f64", name)}
+    assert floating and all(re.search(r"\\.f64$", name) and "fma" not in name for name in floating), floating
+    assert {"ld.global.v4.b32", "st.global.v4.b32"} <= operations or "ld.global.v2.b64" in operations, operations
+    if "setp.lt.f64" in floating:
+        assert "0d3EB0C6F7A0B5ED8D" in ptx  # 1e-6 with all its bits
+    compiled.append(ptx)
+
+compiled = []
+driver.set_active(Offline())
+kernel_of = _triton._kernel_of
+_triton._kernel_of = lambda formula: Compiled(kernel_of(formula))
+_torch._FUSED_ON = ("cpu",)
+for name in ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"):
+    convert = getattr(fastgen_rf, name)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        x = torch.zeros(4, 4096, dtype=dtype)
+        for t in (torch.zeros(4), torch.zeros(4, dtype=dtype), torch.zeros(4, 4096), 0.3):
+            convert(x, x, t)
+            convert(x, x.float(), t)
+        y = x.clone().requires_grad_()
+        convert(y, x, 0.3).backward(x)
+print(len(compiled))
+"""
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+def test_it_compiles_to_float64_arithmetic_without_contraction_and_to_wide_loads(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    assert int(fresh_process.run(_COMPILE, architecture)) >= 5 * 4 * 9

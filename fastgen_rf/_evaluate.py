@@ -96,7 +96,10 @@ def checked_time(t: Any, name: str = "t") -> Any:
 
 def fits(shape: Any, target: Any) -> bool:
     """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
-    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, target, strict=False))
+    rank = len(shape)
+    if shape == target[:rank]:  # nearly every call
+        return True
+    return rank <= len(target) and all(n in (1, m) for n, m in zip(shape, target, strict=False))
 
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:

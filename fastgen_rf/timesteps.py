@@ -283,9 +283,14 @@ def _on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
     return float(rounding(x / spacing) * spacing)
 
 
+def _is_symbolic(n: Any) -> bool:
+    """Whether ``n`` is a size as an exporter traces it: no number, but what can index, and no array."""
+    return hasattr(type(n), "__index__") and not hasattr(n, "shape")
+
+
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[Backend, Any]:
     """Check what both samplers take; the framework that draws, and its dtype."""
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
+    if isinstance(n, bool) or not (isinstance(n, numbers.Integral) or _is_symbolic(n)):
         raise TypeError(f"n must be an integer, got {n!r}")
     if n < 0:
         raise ValueError(f"n must not be negative, got {n!r}")

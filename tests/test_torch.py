@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,8 +112,8 @@ def test_mixed_dtypes_round_once_to_the_dtype_that_the_table_names(
         (LARGE, (4,), torch.bfloat16),
         (LARGE, (4, 16), torch.float32),
         (LARGE, (1, 16), torch.float16),
-        (LARGE, (4, 1, 72), torch.float32),
-        (LARGE, (1, 1, 1, 80), torch.float32),
+        (LARGE, (4, 1, 96), torch.float32),
+        (LARGE, (1, 1, 1, 96), torch.float32),
         (LARGE, LARGE, torch.bfloat16),
     ],
     ids=str,
@@ -289,6 +291,26 @@ def test_a_call_in_inference_mode_leaves_nothing_that_a_later_gradient_trips_ove
     assert not result.is_inference()
     assert first.grad is not None
     assert first.grad.shape == shape
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, lambda: torch.device("meta"), torch.no_grad], ids=["inference", "meta", "no_grad"]
+)
+def test_the_first_large_call_of_a_thread_leaves_nothing_that_a_later_one_trips_over(mode: Any) -> None:
+    first, second, t = randn(*LARGE, seed=1), randn(*LARGE, seed=2), times(LARGE[0])
+    results = []
+
+    def calls() -> None:
+        with mode():
+            results.append(rf.add_noise(first, second, t).clone())
+        results.append(rf.add_noise(first, second, t))
+
+    thread = threading.Thread(target=calls)  # what is kept for the next call is kept for each thread
+    thread.start()
+    thread.join()
+    for result in results:
+        assert_same_bits(result, CONVERSIONS["add_noise"].plain(first, second, t))
+    assert len(results) == 2
 
 
 @every_conversion

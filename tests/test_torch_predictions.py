@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 import torch
+from plain_torch import LARGE, SMALL, randn, times
 
 import fastgen_rf as rf
-from tests.plain_torch import LARGE, SMALL, randn, times
 
 KINDS = ["x0", "eps", "flow", "v", "score"]
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
@@ -150,3 +150,26 @@ def test_the_slope_of_the_quantile_is_one_over_the_density(law):
     t = rf.timestep_quantile(u, cfg)
     (slope,) = torch.autograd.grad(t.sum(), u)
     torch.testing.assert_close(slope * rf.timestep_density(t.detach(), cfg), torch.ones(25).double(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_module_that_draws_exports_with_a_dynamic_batch(strict):
+    class Draw(torch.nn.Module):
+        def forward(self, x):
+            cfg, n = rf.SampleTimestepConfig("lognormal"), x.shape[0]
+            rungs = rf.sample_from_t_list(n, (1.0, 0.5, 0.0), device=x.device)
+            return rf.sample_timesteps(n, cfg, device=x.device, stratified=True), rungs
+
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(Draw(), (torch.zeros(8, 2),), dynamic_shapes=({0: batch},), strict=strict)
+    assert [t.shape for t in exported.module()(torch.zeros(5, 2))] == [(5,), (5,)]
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
+def test_gradients_of_a_batch_of_cotangents(shape):
+    t = times(shape[0]).requires_grad_()
+    result = rf.add_noise(randn(*shape), randn(*shape, seed=1), t)
+    cotangents = randn(3, *shape, seed=2)
+    (got,) = torch.autograd.grad(result, t, cotangents, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(result, t, cotangent, retain_graph=True)[0] for cotangent in cotangents]
+    torch.testing.assert_close(got, torch.stack(each), rtol=1e-5, atol=1e-3)

@@ -21,7 +21,7 @@ from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_sin
 from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
-_LEAST = 2**18  # below this many elements the plain expression is as fast; without a gradient, below twice as many
+_LEAST = 2**19  # below this many elements the plain expression is as fast
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -91,7 +91,8 @@ class TorchBackend(Backend):
         return self.astype(quantile(u, torch, torch.special), dtype).to(device)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        return torch.as_tensor(values).to(dtype).to(torch.empty(0).device if device is None else device)
+        host = torch.as_tensor(values, device="cpu").to(dtype)
+        return host.to(torch.empty(0).device if device is None else device)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
@@ -107,7 +108,7 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
         return _OnePass.apply(formula, first, second, t, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
     if one_pass and like.device.type in _FUSED_ON:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
-    if not one_pass or like.numel() < 2 * _LEAST:
+    if not one_pass:
         wide = _wide(t, like.ndim)
         if type(t) is float or not t.ndim:  # else the float64 t, or second, promotes first where the two meet
             first = _double(first)
@@ -233,7 +234,8 @@ _local = _Local()
 def _scratch() -> Any:
     """Return this thread's float64 scratch: made for each call, it would cost its page faults."""
     if _local.scratch is None:
-        _local.scratch = torch.empty((2, _BLOCK), dtype=torch.float64)
+        with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
+            _local.scratch = torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
     return _local.scratch
 
 
@@ -298,7 +300,9 @@ def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes
     """Do what ``_backward`` does, reading grad from memory once."""
     wide = _wide(t, grad.ndim)
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
-    sums = [0.0 if array is None else torch.zeros(wide.shape, dtype=torch.float64) for array in arrays]
+    sums = [
+        0.0 if array is None else torch.zeros(wide.shape, dtype=torch.float64, device=grad.device) for array in arrays
+    ]
     source, time, *others = _permuted(_memory_order(grad), grad, wide, *arrays, *gradients, *sums)
     inputs, outputs, totals = others[:2], others[2:4], others[4:]
     one, two = _scratch()

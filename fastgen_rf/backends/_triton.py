@@ -80,7 +80,7 @@ def _kernel_of(formula: Formula) -> Any:
     Triton reads source from a function's file: the formula's it finds in ``linecache``, as it would a notebook's cell.
     """
     text = f"def formula(first, second, t):\n    return {source(formula)}\n"
-    file = f"<{__name__} {name_of(formula)} {text}>"
+    file = f"<{__name__} {name_of(formula)}: {source(formula)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     scope: dict[str, Any] = {"__name__": __name__, "maximum": _maximum, "tl": tl}  # its interpreter looks for tl
     exec(compile(text, file, "exec"), scope)

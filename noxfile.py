@@ -138,6 +138,14 @@ for _framework in FRAMEWORKS:
     nox.session(tests_on(_framework), name=f"tests-{_name}", tags=["ci", "tests"])
 
 
+@nox.session(name="tests-triton", tags=["ci", "tests"])
+def tests_triton(session: nox.Session) -> None:
+    """Run the kernel that PyTorch runs on CUDA in Triton's interpreter, and compile it for GPUs that are not there."""
+    install(session, ".[torch]", "runner")
+    session.install("triton==3.7.1")  # no pin for all: where torch is built for CUDA, it brings its own
+    run_pytest(session, "--backend", "torch", "--triton", "tests/test_torch_triton.py")
+
+
 @nox.session(tags=["ci"])
 def interop(session: nox.Session) -> None:
     """Hold the functions against nvidia-modelopt's, and put them in its place."""
@@ -204,5 +212,5 @@ def gpu(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory beside what a user would run instead."""
-    install(session, "-e", ".[torch,jax]", "bench")
+    install(session, "-e", ".[torch,jax]", "bench", "bfloat16", "interop")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)

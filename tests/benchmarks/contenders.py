@@ -88,7 +88,7 @@ class CupyFrame(NumpyFrame):
 
 
 class TorchFrame:
-    """PyTorch, against nvidia-modelopt's functions, eager and compiled."""
+    """PyTorch, against nvidia-modelopt's functions, eager and compiled, where it is installed."""
 
     name = "torch"
     dtypes = ("float32", "bfloat16")
@@ -96,9 +96,15 @@ class TorchFrame:
 
     def __init__(self, device: str) -> None:
         import torch
-        from modelopt.torch.fastgen import flow_matching
 
-        self.torch, self.modelopt, self.device = torch, flow_matching, device
+        self.torch, self.device = torch, device
+        self.modelopt: Any = None
+        try:
+            from modelopt.torch.fastgen import flow_matching
+        except ImportError as error:
+            print(f"without nvidia-modelopt: {error}")
+        else:
+            self.modelopt = flow_matching
 
     def arrays(self, case: Case) -> Arrays:
         """The arrays of a case; those that a gradient is asked for require it."""
@@ -121,14 +127,17 @@ class TorchFrame:
 
     def contenders(self) -> list[Contender]:
         modelopt, compiled = self._modelopt, self._compiled
-        return [
-            Contender(OURS, self._call(lambda op: getattr(fastgen_rf, op))),
+        theirs = [
             Contender("nvidia-modelopt", self._call(modelopt, tensor_time=True), rival=True),
             Contender(
                 "nvidia-modelopt, compiled",
                 self._call(lambda op: compiled(modelopt(op)), tensor_time=True),
                 compiled=True,
             ),
+        ]
+        return [
+            Contender(OURS, self._call(lambda op: getattr(fastgen_rf, op))),
+            *(theirs if self.modelopt else []),
             Contender("fastgen_rf, compiled", self._call(lambda op: compiled(getattr(fastgen_rf, op))), compiled=True),
             Contender(ADD, self._add),
         ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastgen_rf._typing import Formula
+
 
 class Slope:
     """A value, and its derivative for t; anything else in an expression is constant in t."""
@@ -49,3 +51,9 @@ class Slope:
 
 def _parts(other: Any) -> tuple[Any, Any]:
     return (other.value, other.slope) if isinstance(other, Slope) else (other, 0.0)
+
+
+def uses(formula: Formula) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
+    """Which of its two arrays a formula uses, and which of their coefficients change with t."""
+    early, late = ((formula(1.0, 0.0, t, max), formula(0.0, 1.0, t, max)) for t in (0.3, 0.61))  # no symmetric pair
+    return (early[0] != 0, early[1] != 0), (early[0] != late[0], early[1] != late[1])

@@ -23,7 +23,7 @@ MODE = rf.SampleTimestepConfig("mode", truncate=True)
 CALLS = {
     "convert_prediction": lambda a, b, t: rf.convert_prediction(a, b, t, source="v", target="flow"),
     "an unused input": lambda a, b, t: rf.convert_prediction(a, b, t, source="eps", target="score"),
-    "ode_step": lambda a, b, t: rf.ode_step(a, b, t, 0.5 * t),
+    "ode_step": lambda a, b, t: rf.ode_step(a, b, t, t * t),
     "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
     "ode_step from a float": lambda a, b, t: rf.ode_step(a, b, 0.9, t),
     "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
@@ -113,3 +113,40 @@ def test_the_slope_of_the_quantile_is_one_over_the_density(law):
     u = jnp.linspace(0.05, 0.95, 13, dtype=jnp.float32)
     slope = jax.jit(jax.grad(lambda u: rf.timestep_quantile(u, cfg).sum()))(u)
     np.testing.assert_allclose(slope * rf.timestep_density(rf.timestep_quantile(u, cfg), cfg), 1.0, rtol=1e-5)
+
+
+SAVED = {  # arrays of the data's size that a gradient for (first, second, t) needs
+    "add_noise": (0, 0, 2),
+    "pred_noise_to_pred_x0": (0, 0, 2),
+    "pred_x0_from_flow": (0, 0, 1),
+    "x0_to_eps": (0, 0, 2),
+    "x0_to_flow": (0, 0, 2),
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("function", list(SAVED))
+def test_a_gradient_keeps_the_inputs_that_it_needs_and_no_others(function, place):
+    inputs = [A.astype(jnp.bfloat16), B.astype(jnp.bfloat16), T]
+
+    def call(x):
+        return getattr(rf, function)(*(x if i == place else other for i, other in enumerate(inputs)))
+
+    kept = jax.tree_util.tree_leaves(jax.vjp(call, inputs[place])[1])
+    large = [array for array in kept if array.size == A.size]
+    assert len(large) <= SAVED[function][place]
+    assert {array.dtype for array in large} <= {jnp.dtype(jnp.bfloat16)}
+    assert all(array.size <= T.size for array in kept if array.size != A.size)
+    assert not any(array.dtype == np.float64 for array in kept)
+
+
+SILENT = [CALLS[name] for name in ("convert_prediction", "ode_step", "shift_timesteps", "timestep_quantile")]
+
+
+def test_nothing_moves_between_host_and_device_without_being_asked_to():
+    calls = [lambda: rf.add_noise(A, B, T), lambda: rf.rf_alpha(T), *(partial(call, A, B, T) for call in SILENT)]
+    for call in calls:
+        call()  # compiled
+    with jax.transfer_guard("disallow"):
+        for call in calls:
+            call()

@@ -14,7 +14,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
+from fastgen_rf._slope import Slope, uses
 from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
@@ -49,7 +51,7 @@ class JaxBackend(NumpyDtypes):
 
     def complement(self, t: Any) -> Any:
         with jax.enable_x64(True):  # else a float64 array comes out as float32
-            return 1 - t
+            return _complement(t)
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(None):
@@ -100,14 +102,49 @@ class JaxBackend(NumpyDtypes):
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    @jax.checkpoint  # a gradient keeps the inputs at their own dtype, not what float64 made of them
-    def run(first: Any, second: Any, t: Any) -> Any:
+    return _run(formula, dtype, first, second, t)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _run(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> Any:
+    with jax.enable_x64(True):
         first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
         # By a broadcast t XLA does not divide but multiplies with 1 / t, an ulp off; by an elementwise t it divides.
         t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
         return formula(first, second, t, jnp.maximum).astype(dtype)
 
-    return run(first, second, t)
+
+def _run_jvp(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
+    """Derivative by linearity: a gradient keeps t and the arrays that it depends on, at their own dtype, no others."""
+    first, second, t = primals
+    moving = uses(formula)[1] if not isinstance(tangents[2], SymbolicZero) else (False, False)
+    kept = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
+    wanted = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]
+
+    @jax.checkpoint  # what float64 makes of them is made again
+    def tangent(kept: Any, t: Any, wanted: Any) -> Any:
+        t = with_trailing_axes(jnp.asarray(t, jnp.float64), first.ndim)
+        total = jnp.zeros(first.shape, jnp.float64)
+        for place, array in enumerate(wanted[:2]):
+            if array is not None:
+                array = array.astype(jnp.float64)
+                total += formula(*((array, 0.0) if place == 0 else (0.0, array)), t, jnp.maximum)
+        if wanted[2] is not None:
+            slope = with_trailing_axes(wanted[2].astype(jnp.float64), first.ndim)
+            arrays = (0.0 if array is None else array.astype(jnp.float64) for array in kept)
+            total += formula(*arrays, Slope(t, slope), _slope_maximum).slope
+        return total.astype(dtype)
+
+    with jax.enable_x64(True):  # JAX may call this rule when the scope of the call is left
+        return _run(formula, dtype, first, second, t), tangent(kept, t, wanted)
+
+
+_run.defjvp(_run_jvp, symbolic_zeros=True)
+
+
+def _slope_maximum(t: Slope, floor: float) -> Slope:
+    value, slope = jax.jvp(lambda value: jnp.maximum(value, floor), (t.value,), (t.slope,))
+    return Slope(value, slope)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
@@ -117,6 +154,11 @@ def _sample(n: int, quantile: Quantile, key: Any, dtype: Any) -> Any:
         high, low = words.astype(jnp.float64)
         u = high * 2.0**-32 + low * 2.0**-64
         return quantile(u, jnp, jax.scipy.special).astype(dtype)
+
+
+@jax.jit  # called eagerly, the 1 would be a transfer to the device
+def _complement(t: Any) -> Any:
+    return 1 - t
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
-from fastgen_rf._slope import Slope
+from fastgen_rf._slope import Slope, uses
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
@@ -259,7 +259,7 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx: Any, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         ctx.formula = formula
         ctx.time = t if isinstance(t, float) else None
-        used, moving = _uses(formula)
+        used, moving = uses(formula)
         wanted = zip((first, second), ctx.needs_input_grad[1:3], used, strict=True)
         ctx.dtypes = [array.dtype if needed and use else None for array, needed, use in wanted]
         arrays = [
@@ -278,12 +278,6 @@ class _OnePass(torch.autograd.Function):
         (for_first, for_second), sums = backward(ctx.formula, grad, (first, second), time, ctx.dtypes)
         for_t = _time_gradient(ctx.formula, sums, t, grad.ndim) if ctx.needs_input_grad[3] else None
         return None, for_first, for_second, for_t, None
-
-
-def _uses(formula: Formula) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
-    """Which of its two arrays a formula uses, and which of their coefficients change with t."""
-    early, late = ((formula(1.0, 0.0, t, max), formula(0.0, 1.0, t, max)) for t in (0.3, 0.61))  # no symmetric pair
-    return (early[0] != 0, early[1] != 0), (early[0] != late[0], early[1] != late[1])
 
 
 def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:

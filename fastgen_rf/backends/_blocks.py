@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from fastgen_rf._typing import Formula
 
 Index = tuple[Any, ...]
+
+
+class Scratch(threading.local):
+    """The float64 scratch that a thread keeps from call to call: made for each, it would cost its page faults."""
+
+    values: Any = None
 
 
 class InPlace:

@@ -105,8 +105,7 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     return _run(formula, dtype, first, second, t)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _run(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> Any:
+def _primal(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> Any:
     with jax.enable_x64(True):
         first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
         # By a broadcast t XLA does not divide but multiplies with 1 / t, an ulp off; by an elementwise t it divides.
@@ -114,7 +113,7 @@ def _run(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> Any:
         return formula(first, second, t, jnp.maximum).astype(dtype)
 
 
-def _run_jvp(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
+def _derivative(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
     """Derivative by linearity: a gradient keeps t and the arrays that it depends on, at their own dtype, no others."""
     first, second, t = primals
     moving = uses(formula)[1] if not isinstance(tangents[2], SymbolicZero) else (False, False)
@@ -125,21 +124,22 @@ def _run_jvp(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
     def tangent(kept: Any, t: Any, wanted: Any) -> Any:
         t = with_trailing_axes(jnp.asarray(t, jnp.float64), first.ndim)
         total = jnp.zeros(first.shape, jnp.float64)
-        for place, array in enumerate(wanted[:2]):
-            if array is not None:
-                array = array.astype(jnp.float64)
-                total += formula(*((array, 0.0) if place == 0 else (0.0, array)), t, jnp.maximum)
+        if wanted[0] is not None:
+            total += formula(wanted[0].astype(jnp.float64), 0.0, t, jnp.maximum)
+        if wanted[1] is not None:
+            total += formula(0.0, wanted[1].astype(jnp.float64), t, jnp.maximum)
         if wanted[2] is not None:
             slope = with_trailing_axes(wanted[2].astype(jnp.float64), first.ndim)
-            arrays = (0.0 if array is None else array.astype(jnp.float64) for array in kept)
-            total += formula(*arrays, Slope(t, slope), _slope_maximum).slope
+            x, y = (0.0 if array is None else array.astype(jnp.float64) for array in kept)
+            total += formula(x, y, Slope(t, slope), _slope_maximum).slope
         return total.astype(dtype)
 
     with jax.enable_x64(True):  # JAX may call this rule when the scope of the call is left
         return _run(formula, dtype, first, second, t), tangent(kept, t, wanted)
 
 
-_run.defjvp(_run_jvp, symbolic_zeros=True)
+_run: Any = jax.custom_jvp(_primal, nondiff_argnums=(0, 1))
+_run.defjvp(_derivative, symbolic_zeros=True)
 
 
 def _slope_maximum(t: Slope, floor: float) -> Slope:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf._typing import Formula
-from fastgen_rf.backends._blocks import evaluate_in_blocks
+from fastgen_rf.backends._blocks import Scratch, evaluate_in_blocks
 from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
 
 _BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
-_LEAST = 2**19  # below this many elements the plain expression is as fast
+_LEAST = 2**16  # below this many elements the plain expression is as fast
 
 
 @functools.cache
@@ -79,7 +79,9 @@ class NumpyBackend(NumpyDtypes):
         out = np.empty_like(first, dtype=dtype)
         x, y, target = (a.transpose(order) for a in (first, second, out))
         t = t if isinstance(t, float) else t.transpose(order)
-        evaluate_in_blocks(formula, x, y, t, target, np.empty((2, _BLOCK), dtype=np.float64), maximum)
+        if _kept.values is None:
+            _kept.values = np.empty((2, _BLOCK), dtype=np.float64)
+        evaluate_in_blocks(formula, x, y, t, target, _kept.values, maximum)
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -91,6 +93,9 @@ class NumpyBackend(NumpyDtypes):
         from scipy import special as functions
 
         return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
+
+
+_kept = Scratch()
 
 
 def _block_order(first: Any, second: Any) -> list[int] | None:

@@ -7,7 +7,6 @@ Namespaces wrapped by array_api_compat are not used: a tensor method costs a fra
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf._slope import Slope, uses
 from fastgen_rf._typing import Formula
-from fastgen_rf.backends._blocks import blocks, evaluate_in_blocks, load, on_singletons
+from fastgen_rf.backends._blocks import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
@@ -224,23 +223,23 @@ def _double(array: Any) -> Any:
     return array if type(array) is float else array.double()
 
 
-class _Local(threading.local):
-    scratch: Any = None
-
-
-_local = _Local()
+_kept = Scratch()
 
 
 def _scratch() -> Any:
-    """Return this thread's float64 scratch: made for each call, it would cost its page faults."""
-    if _local.scratch is None:
+    if _kept.values is None:
         with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-            _local.scratch = torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
-    return _local.scratch
+            _kept.values = torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
+    return _kept.values
 
 
 def _wide(t: Any, rank: int) -> Any:
-    return t if isinstance(t, float) else with_trailing_axes(t.double(), rank)
+    if isinstance(t, float):
+        return t
+    missing = rank - t.ndim
+    if missing < 2:
+        return t.double().unsqueeze(-1) if missing else t.double()
+    return t.double().reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
 
 
 def _maximum(t: Any) -> Any:  # torch.maximum takes no Python number

@@ -214,3 +214,11 @@ def bench(session: nox.Session) -> None:
     """Measure speed and memory beside what a user would run instead."""
     install(session, "-e", ".[torch,jax]", "bench", "bfloat16", "interop")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
+def figures(session: nox.Session) -> None:
+    """Draw the pictures of the documentation's pages on timesteps and predictions anew."""
+    install(session, "-e", ".", "bench")
+    session.run("python", "docs/examples/timestep_gallery.py", "--out", "docs/_static")
+    session.run("python", "docs/examples/conversion_error.py", "--out", "docs/_static/conversion_error.png")

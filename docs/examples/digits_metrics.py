@@ -79,8 +79,8 @@ def show_figures(figures: Mapping[str, Figures]) -> str:
     return "\n".join([head, *rows])
 
 
-def check_bounds(fine: Figures, coarse: Figures, student: Figures) -> tuple[str, bool]:
-    """Hold the teacher at 50 steps (fine), at 4 (coarse) and the student to their bounds.
+def check_bounds(fine: Figures, coarse: Figures, student: Figures, seconds: float) -> tuple[str, bool]:
+    """Hold the teacher at 50 steps (fine), at 4 (coarse), the student and the time it all took to their bounds.
 
     Return a line of text for each bound, and whether all of them hold.
     """
@@ -91,11 +91,12 @@ def check_bounds(fine: Figures, coarse: Figures, student: Figures) -> tuple[str,
         ("student / teacher at 50", student.frechet / fine.frechet, 0.0, 1.50),
         ("student: class accuracy", student.accuracy, 0.98, 1.0),
         ("student: variance ratio", student.variance, 0.70, 1.20),
+        ("seconds in all", seconds, 0.0, 180.0),
     ]
     # A NaN lies within no bounds.
     verdicts = [low <= value <= high for _, value, low, high in bounds]
     lines = (
-        f"{'ok' if held else 'FAILED':8}{name:34}{value:6.3f}  in [{low:.2f}, {high:.2f}]"
+        f"{'ok' if held else 'FAILED':8}{name:34}{value:7.3f}  in [{low:.2f}, {high:.2f}]"
         for held, (name, value, low, high) in zip(verdicts, bounds, strict=True)
     )
     return "\n".join(lines), all(verdicts)

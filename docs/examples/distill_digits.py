@@ -322,7 +322,7 @@ def main() -> int:
     }
     digits = {name: Digits(np.asarray(x), np.asarray(label)) for name, x in samples.items()}
     figures = {name: measure(x, train, held_out) for name, x in digits.items()}
-    verdicts, all_hold = check_bounds(*figures.values())
+    verdicts, all_hold = check_bounds(*figures.values(), time.perf_counter() - start)
     real = {"real digits (training)": measure(train, train, held_out)}
     print(f"\n{show_figures(figures | real)}\n\n{verdicts}\n")
 

@@ -53,7 +53,8 @@ def _parts(other: Any) -> tuple[Any, Any]:
     return (other.value, other.slope) if isinstance(other, Slope) else (other, 0.0)
 
 
-def uses(formula: Formula) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
-    """Which of its two arrays a formula uses, and which of their coefficients change with t."""
+def coefficients(formula: Formula) -> tuple[float | None, float | None]:
+    """Coefficients of a formula's two arrays: 0.0 for one that it does not use, None where they change with t."""
     early, late = ((formula(1.0, 0.0, t, max), formula(0.0, 1.0, t, max)) for t in (0.3, 0.61))  # no symmetric pair
-    return (early[0] != 0, early[1] != 0), (early[0] != late[0], early[1] != late[1])
+    first, second = (a if a == b else None for a, b in zip(early, late, strict=True))
+    return first, second

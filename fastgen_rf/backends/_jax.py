@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from fastgen_rf._slope import Slope, uses
+from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
@@ -116,9 +116,9 @@ def _primal(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> An
 def _derivative(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
     """Derivative by linearity: a gradient keeps t and the arrays that it depends on, at their own dtype, no others."""
     first, second, t = primals
-    moving = uses(formula)[1] if not isinstance(tangents[2], SymbolicZero) else (False, False)
-    kept = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
     wanted = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]
+    moving = [wanted[2] is not None and coefficient is None for coefficient in coefficients(formula)]
+    kept = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
 
     @jax.checkpoint  # what float64 makes of them is made again
     def tangent(kept: Any, t: Any, wanted: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
-from fastgen_rf._slope import Slope, uses
+from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
@@ -258,12 +258,11 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx: Any, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         ctx.formula = formula
         ctx.time = t if isinstance(t, float) else None
-        used, moving = uses(formula)
-        wanted = zip((first, second), ctx.needs_input_grad[1:3], used, strict=True)
-        ctx.dtypes = [array.dtype if needed and use else None for array, needed, use in wanted]
-        arrays = [
-            a if ctx.needs_input_grad[3] and moves else None for a, moves in zip((first, second), moving, strict=True)
-        ]
+        ctx.coefficients = coefficients(formula)
+        wanted = zip((first, second), ctx.needs_input_grad[1:3], ctx.coefficients, strict=True)
+        ctx.dtypes = [array.dtype if needed and a != 0 else None for array, needed, a in wanted]
+        moving = (ctx.needs_input_grad[3] and a is None for a in ctx.coefficients)
+        arrays = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
         ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
         return _evaluate(formula, first, second, t, dtype)
 
@@ -272,9 +271,13 @@ class _OnePass(torch.autograd.Function):
         (grad,) = grads
         first, second, t = ctx.saved_tensors
         time = ctx.time if t is None else t
+        dense = _memory_order(grad) is not None
+        same = [dense and a == 1 and d == grad.dtype for a, d in zip(ctx.coefficients, ctx.dtypes, strict=True)]
+        dtypes = [None if is_grad else dtype for dtype, is_grad in zip(ctx.dtypes, same, strict=True)]
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
         backward = _backward_in_blocks if in_blocks and _fits_one_pass(grad, 0.0, time, grad) else _backward
-        (for_first, for_second), sums = backward(ctx.formula, grad, (first, second), time, ctx.dtypes)
+        gradients, sums = backward(ctx.formula, grad, (first, second), time, dtypes)
+        for_first, for_second = (grad if is_grad else x for x, is_grad in zip(gradients, same, strict=True))
         for_t = _time_gradient(ctx.formula, sums, t, grad.ndim) if ctx.needs_input_grad[3] else None
         return None, for_first, for_second, for_t, None
 
@@ -301,16 +304,18 @@ def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes
     one, two = _scratch()
     for index in blocks(source.shape, _BLOCK):
         now = time if isinstance(time, float) else time[on_singletons(index, time.shape)]
-        for place, output in enumerate(outputs):
-            if output is not None:
-                block = load(source, index, one)
-                x, y = (block, 0.0) if place == 0 else (0.0, block)
-                output[index] = formula(x, y, now, _maximum(t)).values
+        block = load(source, index, one)
         for array, total in zip(inputs, totals, strict=True):
             if array is not None:
-                product = load(source, index, one) * load(array, index, two).values
+                product = load(array, index, two) * block.values
                 part = total[on_singletons(index, total.shape)]
                 part += product.values.sum_to_size(part.shape)
+        for place, output in enumerate(outputs):
+            if output is not None:
+                block = block or load(source, index, one)
+                x, y = (block, 0.0) if place == 0 else (0.0, block)
+                output[index] = formula(x, y, now, _maximum(t)).values
+                block = None  # overwritten
     return gradients, sums
 
 

@@ -47,7 +47,7 @@ def peak(frame: Any, contender: Contender, dtype: str) -> float | None:
 
 def saved(frame: Any, op: str, dtype: str) -> tuple[float, float]:
     """What is kept from a call of fastgen_rf for its backward pass: all of it, and what of it is not an input."""
-    case = Case("memory", op, BACKWARD, dtype, (4, 16, 64, 64))
+    case = Case("memory", op, BACKWARD, dtype, (4, 16, 128, 128))
     arrays = frame.arrays(case)[:3]
     function = getattr(fastgen_rf, op)
     kept: dict[int, int] = {}

@@ -150,3 +150,26 @@ def test_nothing_moves_between_host_and_device_without_being_asked_to():
     with jax.transfer_guard("disallow"):
         for call in calls:
             call()
+
+
+class TestWithoutFloat64:
+    """A platform without float64, Metal say: pairs of float32, traced or not."""
+
+    @pytest.fixture(autouse=True)
+    def no_float64(self, monkeypatch):
+        from fastgen_rf.backends import _jax
+
+        monkeypatch.setattr(_jax.JaxBackend, "has_float64", lambda self, device: False)
+
+    @pytest.mark.parametrize("name", ["convert_prediction", "an unused input", "ode_step", "shift_timesteps"])
+    def test_calls_are_rounded_once_and_trace(self, name):
+        call = CALLS[name]
+        wanted = call(*(np.asarray(x) for x in (A, B, T)))
+        np.testing.assert_array_equal(call(A, B, T), wanted)
+        np.testing.assert_allclose(jax.jit(call)(A, B, T), wanted, rtol=1e-6, atol=1e-7)
+        assert all(np.isfinite(x).all() for x in jax.grad(lambda *a: call(*a).sum(), (0, 1, 2))(A, B, T))
+
+    def test_quantiles_and_densities_say_where_to_go(self):
+        for call in (lambda: rf.timestep_quantile(T, MODE), lambda: rf.timestep_density(T, MODE)):
+            with pytest.raises(TypeError, match=r"without float64.* NumPy array"):
+                call()

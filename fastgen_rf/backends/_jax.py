@@ -28,7 +28,7 @@ class JaxBackend(NumpyDtypes):
     generator = "jax.random.key"
 
     def device(self, array: Any) -> Any:
-        return array.sharding
+        return None if isinstance(array, jax.core.Tracer) else array.sharding
 
     def share_device(self, array: Any, other: Any) -> bool:
         if isinstance(array, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
@@ -96,6 +96,8 @@ class JaxBackend(NumpyDtypes):
             return _relative_time(formula, t, t_next, rank)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+        if not self.has_float64(None):
+            return super().map(function, array, name, special)
         with jax.enable_x64(True):
             return _map(function, array)
 

@@ -27,6 +27,7 @@ from plain_torch import (
 )
 from torch import Tensor
 
+import fastgen_rf as rf
 from fastgen_rf.backends import _torch, _triton
 
 SHAPE = (3, 2, 32, 20)  # rows of 1280 elements: more than a block, and no multiple of it
@@ -177,7 +178,7 @@ def test_what_the_kernel_cannot_read_is_left_to_the_plain_expression(
 @every_conversion
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_each_gradient_is_one_more_launch(
+def test_each_gradient_but_one_that_is_the_cotangent_is_one_more_launch(
     conversion: Conversion, wanted: tuple[int, ...], dtype: torch.dtype, launches: Launches
 ) -> None:
     values = randn(*SHAPE, dtype=dtype, seed=1), randn(*SHAPE, dtype=dtype, seed=2), times(SHAPE[0])
@@ -187,7 +188,35 @@ def test_each_gradient_is_one_more_launch(
     actual = torch.autograd.grad(conversion.ours(*inputs), asked, upstream)
     expected = torch.autograd.grad(conversion.plain(*inputs), asked, upstream)
     assert max(ulps_apart(ours, plain) for ours, plain in zip(actual, expected, strict=True)) <= 1
-    assert launches.count == 1 + len({0, 1} & {*wanted})
+    free = {1} if conversion is CONVERSIONS["pred_x0_from_flow"] else set()  # x_t - t v: the gradient for x_t
+    assert launches.count == 1 + len({0, 1} & {*wanted} - free)
+
+
+KINDS = ("x0", "eps", "flow", "v", "score")
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_every_conversion_of_predictions_is_one_launch_of_the_same_bits(
+    source: str, target: str, launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(SHAPE[0])
+    fused = rf.convert_prediction(*inputs, source=source, target=target)
+    assert launches.count == (source != target)
+    monkeypatch.setattr(_torch, "_FUSED_ON", ())
+    monkeypatch.setattr(_torch, "_LEAST", 2**62)
+    assert_same_bits(fused, rf.convert_prediction(*inputs, source=source, target=target))
+
+
+def test_steps_and_shifts_are_one_launch_of_the_same_bits(launches: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+    x0, x_t, t = randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(SHAPE[0])
+    calls = (lambda: rf.ode_step(x0, x_t, t, 0.5 * t), *(lambda s=s: rf.shift_timesteps(t, s) for s in (0.3, 5)))
+    fused = [call() for call in calls]
+    assert launches.count == 3
+    monkeypatch.setattr(_torch, "_FUSED_ON", ())
+    monkeypatch.setattr(_torch, "_LEAST", 2**62)
+    for ours, call in zip(fused, calls, strict=True):
+        assert_same_bits(ours, call())
 
 
 def test_where_the_kernel_fails_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

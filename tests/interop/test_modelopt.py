@@ -179,8 +179,9 @@ def test_modelopt_s_config_and_call_serve_our_sampler(law: str, dtype: torch.dty
     assert actual.double().max() <= cfg.max_t
 
 
-def test_both_configs_have_the_same_fields_and_defaults() -> None:
-    assert fastgen.SampleTimestepConfig().model_dump() == vars(rf.SampleTimestepConfig())
+def test_our_config_begins_with_the_same_fields_and_defaults() -> None:
+    theirs = fastgen.SampleTimestepConfig().model_dump()
+    assert list(vars(rf.SampleTimestepConfig()).items())[: len(theirs)] == list(theirs.items())
 
 
 @pytest.mark.parametrize("law", LAWS)

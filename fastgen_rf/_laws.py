@@ -191,14 +191,15 @@ def _lognormal(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -
 
 def _lognormal_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
     positive = t > 0
-    t = xp.where(positive, t, 0 * t + 1)
+    t = xp.where(positive, t, 0 * t + high)
     value = _normal_density(xp.log(t), c.p_mean, c.p_std, _log(low), _log(high), xp) / t
     return xp.where(positive, value, 0 * t)
 
 
 def _logit_density(t: Any, rest: Any, mean: float, std: float, low: float, high: float, xp: Any) -> Any:
     interior = (t > 0) & (rest > 0)
-    t, rest = (xp.where(interior, x, 0 * x + 0.5) for x in (t, rest))
+    middle = (low + high) / 2
+    t, rest = xp.where(interior, t, 0 * t + middle), xp.where(interior, rest, 0 * rest + (1 - middle))
     value = _normal_density(xp.log(t) - xp.log(rest), mean, std, _logit(low), _logit(high), xp) / (t * rest)
     return xp.where(interior, value, 0 * t)
 

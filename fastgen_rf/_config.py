@@ -87,6 +87,7 @@ class SampleTimestepConfig:
             raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
             check_finite(getattr(self, name), name)
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's float32 and Fractions, too
         if not 0 <= self.min_t < self.max_t <= 1:
             raise ValueError(
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"

@@ -52,8 +52,8 @@ def density(t: Any, c: Any, xp: Any) -> Any:
 
 
 def shifted(t: Any, shift: Any) -> Any:
-    """Return ``shift t / (1 + (shift - 1) t)``."""
-    return shift * t / (1 + (shift - 1) * t)
+    """Return ``shift t / (1 + (shift - 1) t)``; below 1 with a denominator that does not cancel at t = 1."""
+    return shift * t / (1 + (shift - 1) * t if shift >= 1 else shift * t + (1 - t))
 
 
 # Rational and elementary laws
@@ -142,13 +142,20 @@ def _mode(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any
 def _mode_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
     start, stop = (_mode_cdf(bound, c.mode_scale, math.sin, _choose) for bound in (low, high))
     u = _mode_cdf(t, c.mode_scale, xp.sin, xp.where)
-    slope = 1 + c.mode_scale - c.mode_scale * (math.pi / 2) * xp.sin(math.pi * u)
-    return 1 / (slope * (stop - start))
+    slope = _mode_slope(u, c.mode_scale, xp.sin)
+    # Bisection has no derivative: a step of Newton's method has the right one, and is 0 but for the last bit.
+    step = (_mode_map(u, c.mode_scale, xp.sin) - t) / slope
+    u = xp.where(slope > 1e-6, u - step, u)
+    return 1 / (_mode_slope(u, c.mode_scale, xp.sin) * (stop - start))
 
 
 def _mode_map(u: Any, s: float, sin: Any) -> Any:
     half = sin(math.pi / 2 * u)
     return u - s * (half * half - u)
+
+
+def _mode_slope(u: Any, s: float, sin: Any) -> Any:
+    return 1 + s - s * (math.pi / 2) * sin(math.pi * u)
 
 
 def _mode_cdf(t: Any, s: float, sin: Any, where: Any) -> Any:
@@ -212,34 +219,43 @@ def _logit(t: float) -> float:
     return _log(t) - (math.log1p(-t) if t < 1 else -math.inf)
 
 
+_NARROW = 1e-5  # standard deviations; there the density is exponential to 1e-11, and differences of the CDF are not
 _FAR = 20.0  # standard deviations; the CDF there is 3e-89, and u times that is still a normal float64
 
 
 def _normal(u: Any, mean: float, std: float, low: float, high: float, xp: Any, special: Any) -> Any:
     """Quantile of the normal law truncated to ``[low, high]``, relative to the end where the mass is if that is far."""
-    a, b = (low - mean) / std, (high - mean) / std
-    if a == -math.inf and b == math.inf:
+    a, b, width = (low - mean) / std, (high - mean) / std, (high - low) / std
+    if width == math.inf and low == -high:
         return special.ndtri(u) * std + mean
     if b < -_FAR:
-        return high - std * _tail_quantile(u, -b, b - a, xp)
+        return high - std * _tail_quantile(u, -b, width, xp)
     if a > _FAR:
-        return low + std * _tail_quantile(1 - u, a, b - a, xp)
-    below, above = _cdf(a), _cdf(-b)
+        return low + std * _tail_quantile(1 - u, a, width, xp)
+    if width < _NARROW:
+        rate = (a + b) / 2
+        if abs(rate * width) < 1e-8:
+            return low + u * (high - low)
+        return low - xp.log1p(u * math.expm1(-rate * width)) * (std / rate)
     mass = _mass(a, b)
-    lower, upper = below + u * mass, above + (1 - u) * mass  # each exact in its own tail
-    z = xp.where(lower < 0.5, special.ndtri(lower), -special.ndtri(upper))
-    return z * std + mean
+    lower, upper = _cdf(a) + u * mass, _cdf(-b) + (1 - u) * mass  # each exact in its own tail
+    in_lower = lower < 0.5
+    z = special.ndtri(xp.where(in_lower, lower, upper))
+    return xp.where(in_lower, z, -z) * std + mean
 
 
 def _normal_density(x: Any, mean: float, std: float, low: float, high: float, xp: Any) -> Any:
     """Density of the normal law truncated to ``[low, high]`` at x, relative to the nearer end if that is far."""
     a, b = (low - mean) / std, (high - mean) / std
     if b < -_FAR or a > _FAR:
-        end, near, far = (low, a, b) if a > _FAR else (high, b, a)
+        end, near = (low, a) if a > _FAR else (high, b)
         step = (x - end) / std
-        scale = _mills(abs(near)) * (1 - _left(abs(near), abs(far - near)))
+        scale = _mills(abs(near)) * (1 - _left(abs(near), (high - low) / std))
         return xp.exp(-step * (step / 2 + near)) / (std * scale)
     z = (x - mean) / std
+    if (high - low) / std < _NARROW:
+        middle = (a + b) / 2
+        return xp.exp((middle - z) * (middle + z) / 2) / (high - low)
     return xp.exp(-z * z / 2) / (std * math.sqrt(2 * math.pi) * _mass(a, b))
 
 

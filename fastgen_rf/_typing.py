@@ -33,5 +33,5 @@ The operands are float64 arrays, Python floats or double-words; the formula cann
 TimeFormula: TypeAlias = Callable[[Any, Any, Callable[[Any, float], Any]], Any]
 """``relative(t, t_next, maximum)``: a time made of two, in the same arithmetic."""
 
-Law: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

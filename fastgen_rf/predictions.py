@@ -76,8 +76,9 @@ def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) ->
     """Step from t to t_next along the straight line through x_t and x_0: ``x_0 + (x_t - x_0) t_next / t``.
 
     The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated
-    as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: exactly x_0 at ``t_next = 0``, exactly x_t at
-    ``t_next = t``. Computed in float64 and rounded once. The step with fresh noise is ``add_noise(x0, eps, t_next)``.
+    as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: for finite inputs exactly x_0 at ``t_next = 0`` and,
+    from ``t = 1e-6`` on, exactly x_t at ``t_next = t``. Computed in float64 and rounded once. The step with fresh noise
+    is ``add_noise(x0, eps, t_next)``.
 
     Parameters
     ----------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from fastgen_rf._config import check_finite, checked_rungs
+from fastgen_rf._config import check_finite
 from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
 from fastgen_rf._typing import TimeT
@@ -60,7 +61,7 @@ class _Shift:
     shift: float
 
     def __call__(self, first: Any, second: Any, t: Any, maximum: Any) -> Any:
-        return self.shift * second / (1 + (self.shift - 1) * t)
+        return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1 - t))
 
 
 def resolution_shift(
@@ -95,7 +96,8 @@ def resolution_shift(
     TypeError
         If an argument is no number.
     ValueError
-        If a number of tokens is not positive and finite, a shift not finite, or base_tokens equals max_tokens.
+        If a number of tokens is not positive and finite, a shift not finite, base_tokens equals max_tokens, or the
+        result is beyond float64.
 
     Examples
     --------
@@ -108,8 +110,10 @@ def resolution_shift(
         check_finite(value, name)
     if base_tokens == max_tokens:
         raise ValueError(f"base_tokens and max_tokens must differ, got {base_tokens!r} twice")
-    slope = (max_shift - base_shift) / (max_tokens - base_tokens)
-    return math.exp(base_shift + slope * (tokens - base_tokens))
+    mu = base_shift + (max_shift - base_shift) / (max_tokens - base_tokens) * (tokens - base_tokens)
+    if mu > 700:
+        raise ValueError(f"tokens must give a shift that float64 can hold, got {tokens!r}, whose logarithm is {mu:.4g}")
+    return math.exp(mu)
 
 
 def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tuple[float, ...]:
@@ -154,9 +158,12 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     _check_positive(max_t, "max_t")
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
-    first: float = shifted(max_t, shift)
-    rest = (max_t * (shifted(max_t * (1 - i / steps), shift) / first) for i in range(1, steps + 1))
-    return checked_rungs((max_t, *rest))
+    count, shift, max_t = int(steps), float(shift), float(max_t)
+    first = shifted(max_t, shift)
+    t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
+    if any(low >= high for high, low in itertools.pairwise(t_list)):
+        raise ValueError(f"shift and steps must keep the times apart in float64, got shift={shift!r}, steps={steps!r}")
+    return t_list
 
 
 def _check_positive(value: Any, name: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, check_finite, checked_config, checked_rungs
 from fastgen_rf._evaluate import checked_time, floating_backend
-from fastgen_rf._typing import Law, TimeT
+from fastgen_rf._typing import InverseCdf, TimeT
 from fastgen_rf.backends import Backend, backend_for_draws
 
 __all__ = ["SampleTimestepConfig", "sample_from_t_list", "sample_timesteps", "timestep_density", "timestep_quantile"]
@@ -147,7 +147,8 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
     Returns
     -------
     float or array, the shape of u
-        Timesteps in ``[min_t, max_t]``, non-decreasing in u, computed in float64 and rounded inward to u's dtype.
+        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded inward to u's dtype; non-decreasing in u, save
+        for the last bit in float64.
 
     Raises
     ------
@@ -172,8 +173,9 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
         return backend.map(_bounded(config, backend, share.dtype), share, "u", special=True)  # type: ignore[no-any-return]
     from scipy import special
 
-    t: Any = float(Quantile(_laws.quantile, config, config.min_t, config.max_t)(np.float64(share), np, special))
-    return t  # type: ignore[no-any-return]
+    # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
+    t: Any = Quantile(_laws.quantile, config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    return float(t[0])  # type: ignore[return-value]
 
 
 def timestep_density(t: TimeT, cfg: Any) -> TimeT:
@@ -222,8 +224,7 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         time = checked_time(t)
     if isinstance(time, float):
         check_finite(time, "t")
-        time = float(_laws.density(np.float64(time), config, np))
-        return time  # type: ignore[no-any-return]
+        return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
     return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
 
 
@@ -231,7 +232,7 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
 class Quantile:
     """A law at one config, bounded: what a backend evaluates, and a static argument under ``jax.jit``."""
 
-    law: Law
+    law: InverseCdf
     config: Any
     low: float
     high: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -165,12 +166,37 @@ def test_pi0_draws_its_own_law(xp):
     assert stats.ks_2samp(t, theirs).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("p_mean", [0.0, 4.0, -15.0])
+@pytest.mark.parametrize("p_std", [1e6, 1e10, 1e17])
+def test_a_law_much_wider_than_its_bounds_is_flat_in_its_variable(p_mean, p_std):
+    """The logit of t becomes uniform between the bounds' logits, denser towards p_mean by a term of order 1 / p_std."""
+    c = config("logitnormal", truncate=True, p_mean=p_mean * p_std, p_std=p_std)
+    low, high = special.logit(c.min_t), special.logit(c.max_t)
+    u = np.linspace(0.1, 0.9, 9)
+    t = rf.timestep_quantile(u, c)
+    bend = p_mean * (high - low) / p_std * u * (1 - u) / 2  # the exponential's first order
+    assert (special.logit(t) - low) / (high - low) == pytest.approx(u + bend, abs=1e-9)
+    flat = 1 / ((high - low) * t * (1 - t))
+    assert rf.timestep_density(t, c) == pytest.approx(flat, rel=1e-4)
+
+
+@pytest.mark.parametrize("law", ["logitnormal", "lognormal"])
+@pytest.mark.parametrize("p_mean", [0.0, -3.0])
+def test_narrow_bounds_leave_a_line(law, p_mean):
+    c = config(law, truncate=True, min_t=0.3, max_t=0.3 + 1e-9, p_mean=p_mean)
+    u = np.linspace(0, 1, 11)
+    assert (rf.timestep_quantile(u, c) - 0.3) / 1e-9 == pytest.approx(u, abs=3e-7)  # of which 2e-7 are t's own digits
+    assert rf.timestep_density(np.array([0.3 + 5e-10]), c) == pytest.approx(1e9, rel=1e-6)
+
+
 # A float, or any array
 
 
 @pytest.mark.parametrize("law", SCALED + CLAMPED + BOUNDED + ["polynomial"])
 def test_a_float_u_gives_the_float_that_an_array_gives(law):
     c = config(law)
+    many = np.random.default_rng(0).random(500)
+    assert [rf.timestep_quantile(u, c) for u in many.tolist()] == rf.timestep_quantile(many, c).tolist()
     got = [rf.timestep_quantile(u, c) for u in [0.0, 0.3, np.float64(0.7), 1.0, 0, 1]]
     assert {type(t) for t in got} == {float}
     assert got == rf.timestep_quantile(np.array([0.0, 0.3, 0.7, 1.0, 0.0, 1.0]), c).tolist()
@@ -321,6 +347,11 @@ def test_parameters_that_are_no_numbers_are_type_errors(field, bad):
 def test_truncate_is_true_or_false(bad):
     with pytest.raises(TypeError, match="truncate must be True or False"):
         config("uniform", truncate=bad)
+
+
+def test_fields_are_stored_as_python_floats():
+    c = config("uniform", min_t=Fraction(1, 100), max_t=np.float32(0.75), shift=5)
+    assert [type(x) for x in (c.min_t, c.max_t, c.shift, c.mode_scale)] == [float] * 4
 
 
 def test_loguniform_needs_a_positive_min_t():

@@ -63,6 +63,18 @@ def test_shifts_compose_and_undo_one_another(xp):
     assert xp.numpy(rf.shift_timesteps(rf.shift_timesteps(t, 5.0), 0.2)) == pytest.approx(xp.numpy(t), rel=1e-14)
 
 
+@pytest.mark.parametrize("shift", [1e-20, 1e-12, 0.1, 0.5, 1.0, 5.0, 1e12])
+def test_0_and_1_stay_in_place(xp, shift):
+    assert [rf.shift_timesteps(t, shift) for t in (0.0, 1.0)] == [0.0, 1.0]
+    ends = rf.shift_timesteps(xp.array(np.array([0.0, 1.0])), shift)
+    assert xp.numpy(ends).tolist() == [0.0, 1.0]
+
+
+def test_a_large_shift_is_undone_near_1():
+    assert rf.shift_timesteps(1 - 1e-9, 1e-6) == pytest.approx(float(exact(1 - 1e-9, 1e-6)), rel=1e-14)
+    assert rf.make_t_list(4, shift=1e-3, max_t=1.0)[0] == 1.0
+
+
 @pytest.mark.needs("special", "float64")
 def test_the_shifted_law_is_the_shift_of_the_uniform_law(xp):
     u = xp.array(np.linspace(0.01, 0.9, 50), "float64")
@@ -130,6 +142,11 @@ def test_shifts_of_the_line_are_finite(name):
         rf.resolution_shift(100, **{name: math.inf})
 
 
+def test_a_shift_beyond_float64_is_a_value_error():
+    with pytest.raises(ValueError, match="tokens must give a shift that float64 can hold, got 5000000"):
+        rf.resolution_shift(5_000_000)
+
+
 def test_two_points_make_the_line():
     with pytest.raises(ValueError, match="base_tokens and max_tokens must differ, got 9 twice"):
         rf.resolution_shift(100, base_tokens=9, max_tokens=9)
@@ -192,5 +209,5 @@ def test_shift_and_max_t_are_checked(name, bad):
 
 
 def test_times_that_coincide_are_a_value_error():
-    with pytest.raises(ValueError, match="t_list must descend strictly"):
+    with pytest.raises(ValueError, match="shift and steps must keep the times apart"):
         rf.make_t_list(4, shift=1e300)

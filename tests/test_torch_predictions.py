@@ -173,3 +173,24 @@ def test_gradients_of_a_batch_of_cotangents(shape):
     (got,) = torch.autograd.grad(result, t, cotangents, is_grads_batched=True, retain_graph=True)
     each = [torch.autograd.grad(result, t, cotangent, retain_graph=True)[0] for cotangent in cotangents]
     torch.testing.assert_close(got, torch.stack(each), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("law", "truncate"),
+    [*product(DENSE_LAWS, (False, True)), ("shifted", True), ("shifted_logitnormal", True)],
+)
+def test_densities_have_the_slope_of_differences(law, truncate):
+    cfg = rf.SampleTimestepConfig(law, truncate=truncate)
+    t = torch.tensor([0.2, 0.3, 0.6, 0.9], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(rf.timestep_density(t, cfg).sum(), t)
+    above, below = (rf.timestep_density(t.detach() + step, cfg) for step in (1e-6, -1e-6))
+    torch.testing.assert_close(slope, (above - below) / 2e-6, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("u", [2.0**-60, 2.0**-54, 0.3, 1 - 2.0**-53])
+@pytest.mark.parametrize("law", ["lognormal", "logitnormal", "beta", "mode"])
+def test_gradients_of_quantiles_are_finite_where_the_quantiles_are(law, u):
+    u = torch.tensor([u], dtype=torch.float64, requires_grad=True)
+    cfg = rf.SampleTimestepConfig(law, truncate=True, p_std=0.1 if law == "lognormal" else 1.0)
+    (slope,) = torch.autograd.grad(rf.timestep_quantile(u, cfg).sum(), u)
+    assert slope.isfinite().all()

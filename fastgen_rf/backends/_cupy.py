@@ -15,7 +15,7 @@ from cupyx.scipy import special as functions
 from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._source import name_of, source
-from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 
 
 class CupyBackend(NumpyDtypes):
@@ -50,7 +50,7 @@ class CupyBackend(NumpyDtypes):
         if rng is not None and not isinstance(rng, kinds):
             raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
 
-    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         with cupy.cuda.Device(_ordinal(device)):
             if isinstance(rng, int):
                 rng = cupy.random.default_rng(rng)

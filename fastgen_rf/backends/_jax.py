@@ -19,7 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Function, Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 
 
 class JaxBackend(NumpyDtypes):
@@ -71,7 +71,7 @@ class JaxBackend(NumpyDtypes):
         if rng.ndim != (1 if raw else 0):
             raise ValueError(f"rng must be one JAX key, got keys of shape {rng.shape}: vmap over them")
 
-    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         key = jax.random.key(rng) if isinstance(rng, int) else rng
         place = _place(device)
         if place is not None and not isinstance(key, jax.core.Tracer) and key.committed:
@@ -150,7 +150,7 @@ def _slope_maximum(t: Slope, floor: float) -> Slope:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
-def _sample(n: int, quantile: Quantile, key: Any, dtype: Any) -> Any:
+def _sample(n: int, quantile: Draws, key: Any, dtype: Any) -> Any:
     words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
     with jax.enable_x64(True):
         high, low = words.astype(jnp.float64)

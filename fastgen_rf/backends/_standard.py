@@ -20,7 +20,7 @@ Function = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
 
 
-class Quantile(Protocol):
+class Draws(Protocol):
     """``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
 
     def shape(self, n: int) -> tuple[int, ...]:
@@ -159,7 +159,7 @@ class Backend:
         if rng is not None and not isinstance(rng, int):
             raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
 
-    def sample(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+    def sample(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         """Draw ``n`` values of ``quantile(U)``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
         if not isinstance(rng, np.random.Generator):
             return self.draw(n, quantile, rng, device, dtype)
@@ -167,7 +167,7 @@ class Backend:
 
         return self.from_host(quantile(rng.random(quantile.shape(n)), np, special), device, dtype)
 
-    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         """Draw ``n`` values of ``quantile(U)`` on ``device`` with this framework's generator."""
         return self.sample(n, quantile, np.random.default_rng(rng), device, dtype)
 

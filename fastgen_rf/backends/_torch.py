@@ -17,7 +17,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula
 from fastgen_rf.backends._blocks import Scratch, blocks, evaluate_in_blocks, load, on_singletons
-from fastgen_rf.backends._standard import Backend, Function, Quantile, with_trailing_axes
+from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _LEAST = 2**19  # below this many elements the plain expression is as fast
@@ -68,7 +68,7 @@ class TorchBackend(Backend):
         if rng is not None and not isinstance(rng, (int, torch.Generator)):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
 
-    def draw(self, n: int, quantile: Quantile, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
             device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
         device = torch.device(device)

@@ -1,7 +1,7 @@
-"""The rectified-flow formulas, each written once, in plain arithmetic, behind the functions that users call.
+"""The forward process and its inversions, as users call them: signatures and what they promise.
 
-The convention is ``x_t = (1 - t) x_0 + t eps`` with flow ``v = eps - x_0``: ``t = 0`` is data, ``t = 1`` noise.
-The private functions at the end are the maths; how they are run is :mod:`fastgen_rf._evaluate`'s business.
+The convention is ``x_t = (1 - t) x_0 + t eps`` with flow ``v = eps - x_0``: t = 0 is data, t = 1 noise. The maths
+is :mod:`fastgen_rf._formulas`'; how it is run is :mod:`fastgen_rf._evaluate`'s business.
 The module holds the names of ``modelopt.torch.fastgen.flow_matching`` and can be imported in its place.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked_time, evaluate, floating_backend
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of
@@ -123,7 +124,7 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     array([[1. , 2. ],
            [1.5, 2. ]])
     """
-    return evaluate(_add_noise, ("x0", x0), ("eps", eps), t, like=x0)
+    return evaluate(_formulas.add_noise, ("x0", x0), ("eps", eps), t, like=x0)
 
 
 def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | float) -> ArrayT:
@@ -155,7 +156,9 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     >>> pred_noise_to_pred_x0(np.array([2.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(_noise_to_x0, ("pred_noise", pred_noise), ("noisy_latents", noisy_latents), t, like=noisy_latents)
+    return evaluate(
+        _formulas.noise_to_x0, ("pred_noise", pred_noise), ("noisy_latents", noisy_latents), t, like=noisy_latents
+    )
 
 
 def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float) -> ArrayT:
@@ -187,7 +190,9 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     >>> pred_x0_from_flow(np.array([1.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(_flow_to_x0, ("pred_flow", pred_flow), ("noisy_latents", noisy_latents), t, like=noisy_latents)
+    return evaluate(
+        _formulas.flow_to_x0, ("pred_flow", pred_flow), ("noisy_latents", noisy_latents), t, like=noisy_latents
+    )
 
 
 def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
@@ -219,7 +224,7 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     >>> x0_to_eps(np.array([1.0]), np.array([1.5]), 0.5)
     array([2.])
     """
-    return evaluate(_x0_to_eps, ("x0", x0), ("x_t", x_t), t, like=x0)
+    return evaluate(_formulas.x0_to_eps, ("x0", x0), ("x_t", x_t), t, like=x0)
 
 
 def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
@@ -251,7 +256,7 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     >>> x0_to_flow(np.array([1.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(_x0_to_flow, ("x0", x0), ("x_t", x_t), t, like=x0)
+    return evaluate(_formulas.x0_to_flow, ("x0", x0), ("x_t", x_t), t, like=x0)
 
 
 def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) -> ArrayT:
@@ -312,23 +317,3 @@ def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):
         raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {axes!r}")
     return places
-
-
-def _add_noise(x0: Any, eps: Any, t: Any, maximum: Any) -> Any:
-    return x0 * (1 - t) + eps * t
-
-
-def _noise_to_x0(eps: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t - t * eps) / maximum(1 - t, 1e-6)
-
-
-def _flow_to_x0(v: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return x_t - t * v
-
-
-def _x0_to_eps(x0: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t - (1 - t) * x0) / maximum(t, 1e-6)
-
-
-def _x0_to_flow(x0: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t - x0) / maximum(t, 1e-6)

@@ -1,17 +1,14 @@
 """Every conversion between what networks predict, and the deterministic step of a student, one formula for each.
 
 A chain of two conversions rounds twice, and may divide by a small number only to multiply by it again. Here every pair
-of kinds has a formula of its own, in the form that divides least. The formulas that :mod:`fastgen_rf.flow_matching`
-has already are taken from there.
+of kinds has a formula of its own, in the form that divides least; :mod:`fastgen_rf._formulas` has them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastgen_rf import flow_matching
+from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked, evaluate, evaluate_between
-from fastgen_rf._typing import Array, ArrayT, Formula
+from fastgen_rf._typing import Array, ArrayT
 
 __all__ = ["convert_prediction", "ode_step"]
 
@@ -64,12 +61,12 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
     array([-12.])
     """
     for name, kind in (("source", source), ("target", target)):
-        if kind not in _KINDS:
-            raise ValueError(f"{name} must be one of {', '.join(_KINDS)}, got {kind!r}")
+        if kind not in _formulas.KINDS:
+            raise ValueError(f"{name} must be one of {', '.join(_formulas.KINDS)}, got {kind!r}")
     if source == target:
         checked(("pred", pred), ("x_t", x_t), t)
         return pred
-    return evaluate(_FORMULAS[source, target], ("pred", pred), ("x_t", x_t), t, like=pred)
+    return evaluate(_formulas.CONVERSIONS[source, target], ("pred", pred), ("x_t", x_t), t, like=pred)
 
 
 def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) -> ArrayT:
@@ -104,100 +101,4 @@ def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) ->
     >>> ode_step(np.array([1.0]), np.array([3.0]), 0.5, 0.25)
     array([2.])
     """
-    return evaluate_between(flow_matching._add_noise, _ratio, ("x0", x0), ("x_t", x_t), t, t_next, like=x0)
-
-
-def _ratio(t: Any, t_next: Any, maximum: Any) -> Any:
-    return t_next / maximum(t, 1e-6)
-
-
-# In what follows (1 - t) (1 - t) + t t is the determinant of (x_0, eps) -> (x_t, v); it is at least 1/2.
-
-
-def _x0_to_v(x0: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return ((1 - t) * x_t - ((1 - t) * (1 - t) + t * t) * x0) / maximum(t, 1e-6)
-
-
-def _x0_to_score(x0: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return ((1 - t) * x0 - x_t) / (maximum(t, 1e-6) * maximum(t, 1e-6))
-
-
-def _eps_to_flow(eps: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (eps - x_t) / maximum(1 - t, 1e-6)
-
-
-def _eps_to_v(eps: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (((1 - t) * (1 - t) + t * t) * eps - t * x_t) / maximum(1 - t, 1e-6)
-
-
-def _eps_to_score(eps: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return eps / -maximum(t, 1e-6)
-
-
-def _flow_to_eps(flow: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return x_t + (1 - t) * flow
-
-
-def _flow_to_v(flow: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (1 - 2 * t) * x_t + ((1 - t) * (1 - t) + t * t) * flow
-
-
-def _flow_to_score(flow: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t + (1 - t) * flow) / -maximum(t, 1e-6)
-
-
-def _v_to_x0(v: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return ((1 - t) * x_t - t * v) / ((1 - t) * (1 - t) + t * t)
-
-
-def _v_to_eps(v: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (t * x_t + (1 - t) * v) / ((1 - t) * (1 - t) + t * t)
-
-
-def _v_to_flow(v: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (v - (1 - 2 * t) * x_t) / ((1 - t) * (1 - t) + t * t)
-
-
-def _v_to_score(v: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (t * x_t + (1 - t) * v) / -(((1 - t) * (1 - t) + t * t) * maximum(t, 1e-6))
-
-
-def _score_to_x0(score: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t + t * t * score) / maximum(1 - t, 1e-6)
-
-
-def _score_to_eps(score: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return -t * score
-
-
-def _score_to_flow(score: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return (x_t + t * score) / -maximum(1 - t, 1e-6)
-
-
-def _score_to_v(score: Any, x_t: Any, t: Any, maximum: Any) -> Any:
-    return t * (((1 - t) * (1 - t) + t * t) * score + x_t) / -maximum(1 - t, 1e-6)
-
-
-_KINDS = ("x0", "eps", "flow", "v", "score")
-_FORMULAS: dict[tuple[str, str], Formula] = {
-    ("x0", "eps"): flow_matching._x0_to_eps,
-    ("x0", "flow"): flow_matching._x0_to_flow,
-    ("x0", "v"): _x0_to_v,
-    ("x0", "score"): _x0_to_score,
-    ("eps", "x0"): flow_matching._noise_to_x0,
-    ("eps", "flow"): _eps_to_flow,
-    ("eps", "v"): _eps_to_v,
-    ("eps", "score"): _eps_to_score,
-    ("flow", "x0"): flow_matching._flow_to_x0,
-    ("flow", "eps"): _flow_to_eps,
-    ("flow", "v"): _flow_to_v,
-    ("flow", "score"): _flow_to_score,
-    ("v", "x0"): _v_to_x0,
-    ("v", "eps"): _v_to_eps,
-    ("v", "flow"): _v_to_flow,
-    ("v", "score"): _v_to_score,
-    ("score", "x0"): _score_to_x0,
-    ("score", "eps"): _score_to_eps,
-    ("score", "flow"): _score_to_flow,
-    ("score", "v"): _score_to_v,
-}
+    return evaluate_between(_formulas.add_noise, _formulas.ratio, ("x0", x0), ("x_t", x_t), t, t_next, like=x0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from dataclasses import dataclass
 from typing import Any
 
+from fastgen_rf import _formulas
 from fastgen_rf._config import check_finite
 from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
@@ -51,17 +51,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     time: Any = checked_time(t)
     if isinstance(time, float):
         return shifted(time, float(shift))  # type: ignore[no-any-return]
-    return evaluate(_Shift(float(shift)), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class _Shift:
-    """The shift as a formula that is linear in its second array, t, with a coefficient that depends on the time, t."""
-
-    shift: float
-
-    def __call__(self, first: Any, second: Any, t: Any, maximum: Any) -> Any:
-        return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1 - t))
+    return evaluate(_formulas.Shift(float(shift)), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
 
 
 def resolution_shift(

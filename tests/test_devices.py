@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from fastgen_rf._doubleword import DoubleWord, maximum
+from fastgen_rf.arithmetic._doubleword import DoubleWord, maximum
 
 FORMULAS = ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
 UNIT = Fraction(1, 2**24)  # half an ulp of float32, relative

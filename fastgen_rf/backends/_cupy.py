@@ -13,8 +13,8 @@ import cupy
 from cupyx.scipy import special as functions
 
 from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf.arithmetic._term import name_of, source
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._source import name_of, source
 from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 
 
@@ -93,7 +93,7 @@ def _kernel(formula: Formula, float_time: bool) -> Any:
         f"""
         const double first = static_cast<double>(x), second = static_cast<double>(y), t = static_cast<double>(time);
         z = static_cast<Z>({source(formula)})""",
-        name="fastgen_rf" + name_of(formula),
+        name="fastgen_rf_" + name_of(formula),
         preamble="__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }",  # keeps NaN
         options=() if cupy.cuda.runtime.is_hip else ("--fmad=false",),  # a b + c in two roundings, as on the host
     )

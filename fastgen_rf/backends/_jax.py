@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 

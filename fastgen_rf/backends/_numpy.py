@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf._typing import Formula
-from fastgen_rf.backends._blocks import Scratch, evaluate_in_blocks
+from fastgen_rf.arithmetic._inplace import Scratch, evaluate_in_blocks
 from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
 
 _BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache

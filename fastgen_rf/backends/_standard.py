@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastgen_rf._doubleword import DoubleWord
-from fastgen_rf._doubleword import maximum as doubleword_maximum
 from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf.arithmetic._doubleword import DoubleWord
+from fastgen_rf.arithmetic._doubleword import maximum as doubleword_maximum
 
 Function = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""

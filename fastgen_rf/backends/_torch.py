@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
-from fastgen_rf._slope import Slope, coefficients
 from fastgen_rf._typing import Formula
-from fastgen_rf.backends._blocks import Scratch, blocks, evaluate_in_blocks, load, on_singletons
+from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
+from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache

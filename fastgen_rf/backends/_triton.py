@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from fastgen_rf._typing import Formula
-from fastgen_rf.backends._source import name_of, source
+from fastgen_rf.arithmetic._term import name_of, source
 
 _BLOCK = 1024  # elements of a program: 8 for each thread of 4 warps, one 16-byte load where they are bfloat16
 

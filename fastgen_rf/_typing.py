@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from fastgen_rf.arithmetic import Functions
+
 
 class Array(Protocol):
     """What the library asks of an array before a backend takes over."""
@@ -24,14 +26,14 @@ class Array(Protocol):
 ArrayT = TypeVar("ArrayT", bound=Array)
 TimeT = TypeVar("TimeT", bound=Array | float)
 
-Formula: TypeAlias = Callable[[Any, Any, Any, Callable[[Any, float], Any]], Any]
-"""``formula(first, second, t, maximum)``: one RF formula in plain operators and ``maximum``.
+Formula: TypeAlias = Callable[[Any, Any, Any, Functions], Any]
+"""``formula(first, second, t, fn)``: one RF formula in plain operators and the functions ``fn``.
 
 The operands are float64 arrays, Python floats or double-words; the formula cannot tell.
 """
 
-TimeFormula: TypeAlias = Callable[[Any, Any, Callable[[Any, float], Any]], Any]
-"""``relative(t, t_next, maximum)``: a time made of two, in the same arithmetic."""
+TimeFormula: TypeAlias = Callable[[Any, Any, Functions], Any]
+"""``relative(t, t_next, fn)``: a time made of two, in the same arithmetic."""
 
 InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

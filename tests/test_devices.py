@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from fastgen_rf.arithmetic._doubleword import DoubleWord, maximum
+from fastgen_rf.arithmetic._doubleword import FUNCTIONS, DoubleWord
 
 FORMULAS = ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
 UNIT = Fraction(1, 2**24)  # half an ulp of float32, relative
@@ -92,9 +92,20 @@ def test_doubleword_maximum_compares_the_whole_value():
     rest = np.float32(1e-6 - float(single))
     step = np.float32(2.0**-40) * single
     pair = DoubleWord(np.full(3, single), np.array([rest - step, rest, rest + step], np.float32), np)
-    largest = maximum(pair, 1e-6)
+    largest = FUNCTIONS.maximum(pair, 1e-6)
     assert largest.lo.tolist() == [rest, rest, np.float32(rest + step)]
-    assert np.isnan(maximum(DoubleWord(np.array([np.nan]), np.array([0.0]), np), 1e-6).hi).tolist() == [True]
+    assert np.isnan(FUNCTIONS.maximum(DoubleWord(np.array([np.nan]), np.array([0.0]), np), 1e-6).hi).tolist() == [True]
+
+
+def test_doubleword_square_root_is_within_its_relative_error():
+    a, _ = doublewords(5)
+    squares = a * a
+    roots = FUNCTIONS.sqrt(squares)
+    wanted = fractions(squares.hi, squares.lo)
+    assert all(
+        abs(root * root - square) <= 12 * UNIT**2 * square
+        for root, square in zip(fractions(roots.hi, roots.lo), wanted, strict=True)
+    )
 
 
 def test_doubleword_infinity_stands_alone():

@@ -23,5 +23,5 @@ def test_the_text_is_the_formula(formula: str, text: str) -> None:
 
 
 def test_numbers_are_written_with_all_their_digits_and_on_their_side() -> None:
-    text = source(lambda first, second, t, maximum: 1 / (0.1 + (t / 3) * (2 - first)) + (second - 1) * 5)
+    text = source(lambda first, second, t, fn: 1 / (0.1 + (t / 3) * (2 - first)) + (second - 1) * 5)
     assert text == "((1.0 / (0.1 + ((t / 3.0) * (2.0 - first)))) + ((second - 1.0) * 5.0))"

@@ -5,3 +5,20 @@
 source text, :class:`~fastgen_rf.arithmetic._inplace.InPlace` a block that stays in cache. Nothing here knows a
 framework or a formula.
 """
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Functions(NamedTuple):
+    """The arithmetic that has no operator, for one kind of operand."""
+
+    maximum: Callable[[Any, float], Any]
+    """Larger of the operand and a Python float; NaN stays NaN."""
+    sqrt: Callable[[Any], Any]
+
+
+FLOATS = Functions(max, math.sqrt)

@@ -4,7 +4,7 @@ A :class:`DoubleWord` is an unevaluated sum ``hi + lo`` of two float32 arrays wi
 some 48 bits where float64 has 53. It overloads ``+ - * /``, so the RF formulas run on it as they stand.
 The algorithms are those of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building
 blocks of double-word arithmetic" (ACM TOMS 44, 2017), without fused multiply-add. Nothing here knows a
-framework: arrays come with the namespace ``xp`` that serves them, of which ``where`` and ``isfinite`` are used.
+framework: arrays come with the namespace ``xp`` that serves them; ``where``, ``isfinite`` and ``sqrt`` are used of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from fastgen_rf.arithmetic import Functions
 
 _SPLIT = 2.0**12 + 1  # halves a 24-bit significand (Veltkamp)
 _SPLIT_PYTHON = 2.0**41 + 1  # takes the same 12 leading bits off a float32 value held in a Python float
@@ -76,12 +78,22 @@ class DoubleWord:
         return self._lift(other) / self
 
 
-def maximum(pair: DoubleWord, floor: float) -> DoubleWord:
+def _maximum(pair: DoubleWord, floor: float) -> DoubleWord:
     """Larger of ``pair`` and a Python float; NaN stays NaN."""
     least = pair._lift(floor)
     below = (pair.hi < least.hi) | ((pair.hi == least.hi) & (pair.lo < least.lo))
     where = pair.xp.where
     return DoubleWord(where(below, least.hi, pair.hi), where(below, least.lo, pair.lo), pair.xp)
+
+
+def _sqrt(pair: DoubleWord) -> DoubleWord:
+    """Square root of a positive pair: one step of Newton's method from the root of ``hi`` (Karp and Markstein)."""
+    root = pair.xp.sqrt(pair.hi)
+    rest = pair - DoubleWord(root, 0.0, pair.xp) * DoubleWord(root, 0.0, pair.xp)
+    return pair._normalised(root, rest.hi / (root + root))
+
+
+FUNCTIONS = Functions(_maximum, _sqrt)
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastgen_rf._typing import Formula
+from fastgen_rf.arithmetic import Functions
 
 Index = tuple[Any, ...]
 
@@ -64,7 +65,9 @@ def values(operand: Any) -> Any:
     return operand.values if isinstance(operand, InPlace) else operand
 
 
-def evaluate_in_blocks(formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, maximum: Any) -> None:
+def evaluate_in_blocks(
+    formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, fn: Functions
+) -> None:
     """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
 
     ``t`` is a Python float or a float64 array of as many axes; ``scratch`` a float64 array of shape (2, block size).
@@ -75,7 +78,7 @@ def evaluate_in_blocks(formula: Formula, first: Any, second: Any, t: Any, out: A
         x = load(first, index, scratch[0])
         y = load(second, index, scratch[1])
         at = t if isinstance(t, float) else t[on_singletons(index, t.shape)]
-        target[...] = values(formula(x, y, at, maximum))
+        target[...] = values(formula(x, y, at, fn))
 
 
 def load(array: Any, index: Index, scratch: Any) -> Any:

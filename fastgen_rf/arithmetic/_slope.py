@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen_rf._typing import Formula
+from fastgen_rf.arithmetic import FLOATS, Functions
 
 
 class Slope:
@@ -53,8 +54,23 @@ def _parts(other: Any) -> tuple[Any, Any]:
     return (other.value, other.slope) if isinstance(other, Slope) else (other, 0.0)
 
 
+def functions(fn: Functions) -> Functions:
+    """Functions of a Slope, made of those of its value; the larger of two passes the slope on where it is the Slope."""
+
+    def maximum(t: Slope, floor: float) -> Slope:
+        return Slope(fn.maximum(t.value, floor), t.slope * (t.value >= floor))
+
+    def sqrt(t: Slope) -> Slope:
+        root = fn.sqrt(t.value)
+        return Slope(root, t.slope / (2 * root))
+
+    return Functions(maximum, sqrt)
+
+
 def coefficients(formula: Formula) -> tuple[float | None, float | None]:
     """Coefficients of a formula's two arrays: 0.0 for one that it does not use, None where they change with t."""
-    early, late = ((formula(1.0, 0.0, t, max), formula(0.0, 1.0, t, max)) for t in (0.3, 0.61))  # no symmetric pair
+    early, late = (
+        (formula(1.0, 0.0, t, FLOATS), formula(0.0, 1.0, t, FLOATS)) for t in (0.3, 0.61)
+    )  # no symmetric pair
     first, second = (a if a == b else None for a, b in zip(early, late, strict=True))
     return first, second

@@ -1,7 +1,7 @@
 """A formula as source text, for compilers that take text: found by evaluating it on :class:`Term` operands.
 
 Nothing here names a framework: the text is in the operators and parentheses that C and Python share, numbers are such
-that they are float64 in both, and ``maximum`` is a function of two arguments that the reader of the text must know.
+that they are float64 in both, and ``maximum``, of two arguments, and ``sqrt`` are functions that its reader must know.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 from fastgen_rf._typing import Formula
+from fastgen_rf.arithmetic import Functions
 
 
 class Term:
@@ -56,6 +57,13 @@ def _maximum(value: Any, floor: Any) -> Term:
     return Term(f"maximum({_text(value)}, {_text(floor)})")
 
 
+def _sqrt(value: Any) -> Term:
+    return Term(f"sqrt({_text(value)})")
+
+
+_FUNCTIONS = Functions(_maximum, _sqrt)
+
+
 def name_of(formula: Formula) -> str:
     """Name for what is compiled of ``formula``, a function or an object that can be called."""
     name: str = getattr(formula, "__name__", type(formula).__name__)
@@ -65,5 +73,5 @@ def name_of(formula: Formula) -> str:
 @functools.cache
 def source(formula: Formula) -> str:
     """``formula`` as an expression in ``first``, ``second`` and ``t``: ``((first * (1.0 - t)) + (second * t))``."""
-    text: str = formula(Term("first"), Term("second"), Term("t"), _maximum).text
+    text: str = formula(Term("first"), Term("second"), Term("t"), _FUNCTIONS).text
     return text

@@ -17,7 +17,9 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf.arithmetic import Functions
 from fastgen_rf.arithmetic._slope import Slope, coefficients
+from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 
@@ -112,7 +114,7 @@ def _primal(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> An
         first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
         # By a broadcast t XLA does not divide but multiplies with 1 / t, an ulp off; by an elementwise t it divides.
         t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
-        return formula(first, second, t, jnp.maximum).astype(dtype)
+        return formula(first, second, t, _FUNCTIONS).astype(dtype)
 
 
 def _derivative(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
@@ -127,13 +129,13 @@ def _derivative(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> An
         t = with_trailing_axes(jnp.asarray(t, jnp.float64), first.ndim)
         total = jnp.zeros(first.shape, jnp.float64)
         if wanted[0] is not None:
-            total += formula(wanted[0].astype(jnp.float64), 0.0, t, jnp.maximum)
+            total += formula(wanted[0].astype(jnp.float64), 0.0, t, _FUNCTIONS)
         if wanted[1] is not None:
-            total += formula(0.0, wanted[1].astype(jnp.float64), t, jnp.maximum)
+            total += formula(0.0, wanted[1].astype(jnp.float64), t, _FUNCTIONS)
         if wanted[2] is not None:
             slope = with_trailing_axes(wanted[2].astype(jnp.float64), first.ndim)
             x, y = (0.0 if array is None else array.astype(jnp.float64) for array in kept)
-            total += formula(x, y, Slope(t, slope), _slope_maximum).slope
+            total += formula(x, y, Slope(t, slope), _SLOPES).slope
         return total.astype(dtype)
 
     with jax.enable_x64(True):  # JAX may call this rule when the scope of the call is left
@@ -144,9 +146,15 @@ _run: Any = jax.custom_jvp(_primal, nondiff_argnums=(0, 1))
 _run.defjvp(_derivative, symbolic_zeros=True)
 
 
+_FUNCTIONS = Functions(jnp.maximum, jnp.sqrt)
+
+
 def _slope_maximum(t: Slope, floor: float) -> Slope:
     value, slope = jax.jvp(lambda value: jnp.maximum(value, floor), (t.value,), (t.slope,))
     return Slope(value, slope)
+
+
+_SLOPES = slopes(_FUNCTIONS)._replace(maximum=_slope_maximum)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
@@ -166,7 +174,7 @@ def _complement(t: Any) -> Any:
 @partial(jax.jit, static_argnums=(0, 3))
 def _relative_time(formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
     t, t_next = (with_trailing_axes(jnp.asarray(time, jnp.float64), rank) for time in (t, t_next))
-    return formula(t, t_next, jnp.maximum)
+    return formula(t, t_next, _FUNCTIONS)
 
 
 @partial(jax.jit, static_argnums=0)

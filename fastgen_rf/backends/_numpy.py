@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf._typing import Formula
+from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, evaluate_in_blocks
 from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
 
@@ -69,19 +70,19 @@ class NumpyBackend(NumpyDtypes):
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         first, second = np.asarray(first), np.asarray(second)
-        maximum: Any = max
+        fn = FLOATS
         if not isinstance(t, float):
-            t, maximum = with_trailing_axes(np.asarray(t, dtype=np.float64), first.ndim), np.maximum
+            t, fn = with_trailing_axes(np.asarray(t, dtype=np.float64), first.ndim), _FUNCTIONS
         order = _block_order(first, second)
         if order is None:
             first, second = first.astype(np.float64, copy=False), second.astype(np.float64, copy=False)
-            return np.asarray(formula(first, second, t, maximum)).astype(dtype, copy=False)
+            return np.asarray(formula(first, second, t, fn)).astype(dtype, copy=False)
         out = np.empty_like(first, dtype=dtype)
         x, y, target = (a.transpose(order) for a in (first, second, out))
         t = t if isinstance(t, float) else t.transpose(order)
         if _kept.values is None:
             _kept.values = np.empty((2, _BLOCK), dtype=np.float64)
-        evaluate_in_blocks(formula, x, y, t, target, _kept.values, maximum)
+        evaluate_in_blocks(formula, x, y, t, target, _kept.values, fn)
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -95,6 +96,7 @@ class NumpyBackend(NumpyDtypes):
         return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
 
 
+_FUNCTIONS = Functions(np.maximum, np.sqrt)
 _kept = Scratch()
 
 

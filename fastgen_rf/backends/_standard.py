@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf.arithmetic import FLOATS, Functions
+from fastgen_rf.arithmetic._doubleword import FUNCTIONS as DOUBLEWORDS
 from fastgen_rf.arithmetic._doubleword import DoubleWord
-from fastgen_rf.arithmetic._doubleword import maximum as doubleword_maximum
 
 Function = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
@@ -89,9 +90,10 @@ class Backend:
         """``array`` with its axes in this order."""
         return self.xp.permute_dims(array, tuple(order))
 
-    def maximum(self, array: Any, floor: float) -> Any:
-        """Larger of each element and ``floor``."""
-        return self.xp.maximum(array, floor)
+    @property
+    def functions(self) -> Functions:
+        """What a formula takes besides operators, for float64 arrays."""
+        return Functions(self.xp.maximum, self.xp.sqrt)
 
     def complement(self, t: Any) -> Any:
         """``1 - t`` in t's dtype."""
@@ -104,12 +106,12 @@ class Backend:
         """
         t = self._wide(t, first.ndim)
         first, second = self._wide(first, first.ndim), self._wide(second, first.ndim)
-        return self._narrow(formula(first, second, t, self._maximum(t)), dtype)
+        return self._narrow(formula(first, second, t, self._functions(t)), dtype)
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
         """Evaluate ``formula(t, t_next)`` in float64 for arrays of ``rank`` axes, and leave it so wide."""
         t, t_next = self._wide(t, rank), self._wide(t_next, rank)
-        return formula(t, t_next, self._maximum(t))
+        return formula(t, t_next, self._functions(t))
 
     def _wide(self, array: Any, rank: int) -> Any:
         """A float as it is, an array in float64 or as a double-word, with trailing axes up to ``rank``."""
@@ -124,8 +126,10 @@ class Backend:
     def _narrow(self, result: Any, dtype: Any) -> Any:
         return self.astype(result.hi if isinstance(result, DoubleWord) else result, dtype)
 
-    def _maximum(self, t: Any) -> Any:
-        return max if isinstance(t, float) else doubleword_maximum if isinstance(t, DoubleWord) else self.maximum
+    def _functions(self, t: Any) -> Functions:
+        if isinstance(t, float):
+            return FLOATS
+        return DOUBLEWORDS if isinstance(t, DoubleWord) else self.functions
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         """``function(array)`` elementwise in float64, cast to the array's dtype; ``special``: it has special functions.

@@ -15,8 +15,10 @@ import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf._typing import Formula
+from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.arithmetic._slope import Slope, coefficients
+from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
@@ -56,8 +58,9 @@ class TorchBackend(Backend):
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.permute(*order)
 
-    def maximum(self, array: Any, floor: float) -> Any:
-        return array.clamp_min(floor)  # torch.maximum takes no Python number
+    @property
+    def functions(self) -> Functions:
+        return _FUNCTIONS
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(first.device):
@@ -111,11 +114,11 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
         wide = _wide(t, like.ndim)
         if type(t) is float or not t.ndim:  # else the float64 t, or second, promotes first where the two meet
             first = _double(first)
-        return formula(first, _double(second), wide, _maximum(t)).to(dtype)
+        return formula(first, _double(second), wide, _functions(t)).to(dtype)
     order = _memory_order(like)
     out = torch.empty_like(like, dtype=dtype)
     first, second, wide, target = _permuted(order, first, second, _wide(t, like.ndim), out)
-    evaluate_in_blocks(formula, first, second, wide, target, _scratch(), _maximum(t))
+    evaluate_in_blocks(formula, first, second, wide, target, _scratch(), _functions(t))
     return out
 
 
@@ -242,8 +245,11 @@ def _wide(t: Any, rank: int) -> Any:
     return t.double().reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
 
 
-def _maximum(t: Any) -> Any:  # torch.maximum takes no Python number
-    return max if isinstance(t, float) else torch.clamp_min
+_FUNCTIONS = Functions(torch.clamp_min, torch.sqrt)  # torch.maximum takes no Python number
+
+
+def _functions(t: Any) -> Functions:
+    return FLOATS if isinstance(t, float) else _FUNCTIONS
 
 
 class _OnePass(torch.autograd.Function):
@@ -314,7 +320,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes
             if output is not None:
                 block = block or load(source, index, one)
                 x, y = (block, 0.0) if place == 0 else (0.0, block)
-                output[index] = formula(x, y, now, _maximum(t)).values
+                output[index] = formula(x, y, now, _functions(t)).values
                 block = None  # overwritten
     return gradients, sums
 
@@ -323,12 +329,11 @@ def _time_gradient(formula: Formula, sums: Any, t: Any, rank: int) -> Any:
     """Derivative of ``formula(*sums, t)`` for t."""
     first, second = sums
     wide = _wide(t, rank)
-    slope = formula(first, second, Slope(wide, torch.ones_like(wide)), _slope_maximum).slope
+    slope = formula(first, second, Slope(wide, torch.ones_like(wide)), _SLOPES).slope
     return slope.reshape(t.shape).to(t.dtype)
 
 
-def _slope_maximum(t: Slope, floor: float) -> Slope:
-    return Slope(t.value.clamp_min(floor), t.slope * (t.value >= floor))  # as clamp_min's own derivative has it
+_SLOPES = slopes(_FUNCTIONS)  # at the floor as clamp_min's own derivative has it
 
 
 def _permuted(order: Any, *arrays: Any) -> list[Any]:

@@ -82,7 +82,12 @@ def _kernel_of(formula: Formula) -> Any:
     text = f"def formula(first, second, t):\n    return {source(formula)}\n"
     file = f"<{__name__} {name_of(formula)}: {source(formula)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    scope: dict[str, Any] = {"__name__": __name__, "maximum": _maximum, "tl": tl}  # its interpreter looks for tl
+    scope: dict[str, Any] = {
+        "__name__": __name__,
+        "maximum": _maximum,
+        "sqrt": tl.sqrt,
+        "tl": tl,
+    }  # its interpreter looks for tl
     exec(compile(text, file, "exec"), scope)
     kernel = FunctionType(_kernel.__code__, globals() | {"formula": triton.jit(scope["formula"])}, _kernel.__name__)
     kernel.__annotations__ = _kernel.__annotations__

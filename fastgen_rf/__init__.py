@@ -1,8 +1,9 @@
 """Rectified-flow primitives for diffusion distillation, on any array framework.
 
-The public names, nothing else: the formulas live in :mod:`fastgen_rf.flow_matching` and
-:mod:`fastgen_rf.predictions`, the timestep laws in :mod:`fastgen_rf.timesteps`, the times of a roll-out in
-:mod:`fastgen_rf.schedule`. Importing this package imports no framework.
+The public names, nothing else: the functions live in :mod:`fastgen_rf.flow_matching` and
+:mod:`fastgen_rf.predictions`, the ways to other Gaussian paths in :mod:`fastgen_rf.paths`, the timestep laws in
+:mod:`fastgen_rf.timesteps`, the times of a roll-out in :mod:`fastgen_rf.schedule`. Importing this package imports no
+framework.
 """
 
 from fastgen_rf import flow_matching
@@ -18,7 +19,8 @@ from fastgen_rf.flow_matching import (
     x0_to_eps,
     x0_to_flow,
 )
-from fastgen_rf.predictions import convert_prediction, ode_step
+from fastgen_rf.paths import convert_state, convert_time
+from fastgen_rf.predictions import convert_prediction, flow_step, ode_step
 from fastgen_rf.schedule import make_t_list, resolution_shift, shift_timesteps
 from fastgen_rf.timesteps import SampleTimestepConfig, timestep_density, timestep_quantile
 
@@ -28,8 +30,11 @@ __all__ = [
     "SampleTimestepConfig",
     "add_noise",
     "convert_prediction",
+    "convert_state",
+    "convert_time",
     "expand_like",
     "flow_matching",
+    "flow_step",
     "make_t_list",
     "ode_step",
     "pred_noise_to_pred_x0",

@@ -4,15 +4,18 @@ The convention is ``x_t = (1 - t) x_0 + t eps`` with flow ``v = eps - x_0``: t =
 is an elementwise function in plain operators, linear in its two arrays, and uses each of them once; ``fn`` has the
 functions that come to the operators. It knows nothing of
 dtypes, blocks, devices, gradients or frameworks: how it is run is :mod:`fastgen_rf._evaluate`'s business, what it is
-run on :mod:`fastgen_rf.arithmetic`'s.
+run on :mod:`fastgen_rf.arithmetic`'s. Below the conversions stand the labels of a noise level, functions of a time
+alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
+from math import pi
 from typing import Any
 
-from fastgen_rf._typing import Formula
+from fastgen_rf._typing import Formula, LabelOfPair, PairOfLabel
 from fastgen_rf.arithmetic import Functions
 
 
@@ -40,7 +43,20 @@ def ratio(t: Any, t_next: Any, fn: Functions) -> Any:
     return t_next / fn.maximum(t, 1e-6)
 
 
-# In what follows (1 - t) (1 - t) + t t is the determinant of (x_0, eps) -> (x_t, v); it is at least 1/2.
+def flow_step(flow: Any, x_t: Any, difference: Any, fn: Functions) -> Any:
+    return x_t + difference * flow
+
+
+def difference(t: Any, t_next: Any, fn: Functions) -> Any:
+    return t_next - t
+
+
+# In what follows (1 - t) (1 - t) + t t is the determinant of (x_0, eps) -> (x_t, v); it is at least 1/2. Its root,
+# the norm, is the scale of x_t and of v on this path relative to the variance-preserving one.
+
+
+def norm(t: Any, fn: Functions) -> Any:
+    return fn.sqrt((1 - t) * (1 - t) + t * t)
 
 
 def x0_to_v(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -107,6 +123,73 @@ def score_to_v(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
     return t * (((1 - t) * (1 - t) + t * t) * score + x_t) / -fn.maximum(1 - t, 1e-6)
 
 
+def x0_to_v_vp(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return ((1 - t) * x_t - ((1 - t) * (1 - t) + t * t) * x0) / (norm(t, fn) * fn.maximum(t, 1e-6))
+
+
+def eps_to_v_vp(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return (((1 - t) * (1 - t) + t * t) * eps - t * x_t) / (norm(t, fn) * fn.maximum(1 - t, 1e-6))
+
+
+def flow_to_v_vp(flow: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return ((1 - 2 * t) * x_t + ((1 - t) * (1 - t) + t * t) * flow) / norm(t, fn)
+
+
+def v_to_v_vp(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return v / norm(t, fn)
+
+
+def score_to_v_vp(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return t * (((1 - t) * (1 - t) + t * t) * score + x_t) / -(norm(t, fn) * fn.maximum(1 - t, 1e-6))
+
+
+def v_vp_to_x0(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return ((1 - t) * x_t - t * norm(t, fn) * v_vp) / ((1 - t) * (1 - t) + t * t)
+
+
+def v_vp_to_eps(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return (t * x_t + (1 - t) * norm(t, fn) * v_vp) / ((1 - t) * (1 - t) + t * t)
+
+
+def v_vp_to_flow(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return (norm(t, fn) * v_vp - (1 - 2 * t) * x_t) / ((1 - t) * (1 - t) + t * t)
+
+
+def v_vp_to_v(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return norm(t, fn) * v_vp
+
+
+def v_vp_to_score(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
+    return (t * x_t + (1 - t) * norm(t, fn) * v_vp) / -(((1 - t) * (1 - t) + t * t) * fn.maximum(t, 1e-6))
+
+
+# The state at one noise level on other paths. A formula of one array is called with it twice, and uses the first.
+
+
+def rf_to_vp(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return x / norm(t, fn)
+
+
+def rf_to_ve(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return x / fn.maximum(1 - t, 1e-6)
+
+
+def vp_to_rf(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return norm(t, fn) * x
+
+
+def vp_to_ve(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return norm(t, fn) * x / fn.maximum(1 - t, 1e-6)
+
+
+def ve_to_rf(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return (1 - t) * x
+
+
+def ve_to_vp(x: Any, _: Any, t: Any, fn: Functions) -> Any:
+    return (1 - t) * x / norm(t, fn)
+
+
 @dataclass(frozen=True)
 class Shift:
     """The shift as a formula that is linear in its second array, t, with a coefficient that depends on the time, t."""
@@ -117,7 +200,7 @@ class Shift:
         return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1 - t))
 
 
-KINDS = ("x0", "eps", "flow", "v", "score")
+KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")
 CONVERSIONS: dict[tuple[str, str], Formula] = {
     ("x0", "eps"): x0_to_eps,
     ("x0", "flow"): x0_to_flow,
@@ -139,4 +222,96 @@ CONVERSIONS: dict[tuple[str, str], Formula] = {
     ("score", "eps"): score_to_eps,
     ("score", "flow"): score_to_flow,
     ("score", "v"): score_to_v,
+    ("x0", "v_vp"): x0_to_v_vp,
+    ("eps", "v_vp"): eps_to_v_vp,
+    ("flow", "v_vp"): flow_to_v_vp,
+    ("v", "v_vp"): v_to_v_vp,
+    ("score", "v_vp"): score_to_v_vp,
+    ("v_vp", "x0"): v_vp_to_x0,
+    ("v_vp", "eps"): v_vp_to_eps,
+    ("v_vp", "flow"): v_vp_to_flow,
+    ("v_vp", "v"): v_vp_to_v,
+    ("v_vp", "score"): v_vp_to_score,
+}
+
+STATES = ("rf", "vp", "ve")
+RESCALINGS: dict[tuple[str, str], Formula] = {
+    ("rf", "vp"): rf_to_vp,
+    ("rf", "ve"): rf_to_ve,
+    ("vp", "rf"): vp_to_rf,
+    ("vp", "ve"): vp_to_ve,
+    ("ve", "rf"): ve_to_rf,
+    ("ve", "vp"): ve_to_vp,
+}
+
+
+# A noise level is the ratio alpha : sigma. Each label of it gives a pair (alpha, sigma) up to a scale that keeps the
+# larger about 1, and is read off such a pair: no digit cancels on the way from any label to any other. What an
+# infinite label would subtract from itself, or divide by itself, is bounded first.
+
+
+def pair_of_rf(t: Any, fn: Functions) -> tuple[Any, Any]:
+    return 1 - t, t
+
+
+def pair_of_angle(angle: Any, fn: Functions) -> tuple[Any, Any]:
+    angle = -fn.maximum(-fn.maximum(angle, 0.0), -pi / 2)
+    return fn.xp.cos(angle), fn.xp.sin(angle)
+
+
+def pair_of_sigma(sigma: Any, fn: Functions) -> tuple[Any, Any]:
+    bounded = -fn.maximum(-sigma, -1e30)
+    return 1 / fn.maximum(sigma, 1.0), bounded / fn.maximum(bounded, 1.0)
+
+
+def pair_of_log_snr(log_snr: Any, fn: Functions) -> tuple[Any, Any]:
+    bounded = -fn.maximum(-log_snr, -1e30)
+    return fn.xp.exp((bounded - fn.maximum(bounded, 0.0)) / 2), fn.xp.exp(-fn.maximum(log_snr, 0.0) / 2)
+
+
+def pair_of_alpha_bar(alpha_bar: Any, fn: Functions) -> tuple[Any, Any]:
+    return fn.sqrt(alpha_bar), fn.sqrt(1 - alpha_bar)
+
+
+def rf_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
+    return sigma / (alpha + sigma)
+
+
+def angle_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
+    return fn.xp.atan2(sigma, alpha)
+
+
+def sigma_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
+    return sigma / alpha
+
+
+def log_snr_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
+    return 2 * (fn.xp.log(alpha) - fn.xp.log(sigma))
+
+
+def alpha_bar_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
+    return alpha * alpha / (alpha * alpha + sigma * sigma)
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """One label of a noise level as another, by way of a pair."""
+
+    pair: PairOfLabel
+    label: LabelOfPair
+
+    def __call__(self, time: Any, fn: Functions) -> Any:
+        alpha, sigma = self.pair(time, fn)
+        return self.label(alpha, sigma, fn)
+
+
+LABELS: dict[str, tuple[PairOfLabel, LabelOfPair]] = {
+    "rf": (pair_of_rf, rf_of_pair),
+    "angle": (pair_of_angle, angle_of_pair),
+    "sigma": (pair_of_sigma, sigma_of_pair),
+    "log_snr": (pair_of_log_snr, log_snr_of_pair),
+    "alpha_bar": (pair_of_alpha_bar, alpha_bar_of_pair),
+}
+RELABELLINGS = {
+    (source, target): Relabelling(LABELS[source][0], LABELS[target][1]) for source, target in permutations(LABELS, 2)
 }

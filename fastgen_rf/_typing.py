@@ -35,5 +35,11 @@ The operands are float64 arrays, Python floats or double-words; the formula cann
 TimeFormula: TypeAlias = Callable[[Any, Any, Functions], Any]
 """``relative(t, t_next, fn)``: a time made of two, in the same arithmetic."""
 
+TimeMap: TypeAlias = Callable[[Any, Functions], Any]
+"""``relabel(time, fn)``: a time by another name, in the same arithmetic."""
+
+PairOfLabel: TypeAlias = Callable[[Any, Functions], tuple[Any, Any]]
+LabelOfPair: TypeAlias = Callable[[Any, Any, Functions], Any]
+
 InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

@@ -1,4 +1,4 @@
-"""Every conversion between what networks predict, and the deterministic step of a student, one formula for each.
+"""Every conversion between what networks predict, and the deterministic steps of a student, one formula for each.
 
 A chain of two conversions rounds twice, and may divide by a small number only to multiply by it again. Here every pair
 of kinds has a formula of its own, in the form that divides least; :mod:`fastgen_rf._formulas` has them.
@@ -10,24 +10,29 @@ from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked, evaluate, evaluate_between
 from fastgen_rf._typing import Array, ArrayT
 
-__all__ = ["convert_prediction", "ode_step"]
+__all__ = ["convert_prediction", "flow_step", "ode_step"]
 
 
 def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: str, target: str) -> ArrayT:
     """Convert a prediction from one kind to another, in one formula with one rounding.
 
-    =========== =================================== ==============================================================
-    kind        value                               source
-    =========== =================================== ==============================================================
-    ``"x0"``    ``x_0``                             the clean data
-    ``"eps"``   ``eps = (x_t - (1 - t) x_0) / t``   the noise
-    ``"flow"``  ``eps - x_0``                       the velocity of the straight path (arXiv:2209.03003)
-    ``"v"``     ``(1 - t) eps - t x_0``             v-prediction (arXiv:2202.00512) with this path's coefficients
-    ``"score"`` ``-eps / t``                        gradient of the log density of x_t given x_0 (arXiv:2011.13456)
-    =========== =================================== ==============================================================
+    =========== ===================================== ============================================================
+    kind        value                                 source
+    =========== ===================================== ============================================================
+    ``"x0"``    ``x_0``                               the clean data
+    ``"eps"``   ``eps = (x_t - (1 - t) x_0) / t``     the noise
+    ``"flow"``  ``eps - x_0``                         the velocity of the straight path (arXiv:2209.03003)
+    ``"v"``     ``(1 - t) eps - t x_0``               v-prediction's formula with this path's coefficients
+    ``"v_vp"``  ``((1 - t) eps - t x_0) / norm``,     v-prediction (arXiv:2202.00512), the velocity on the
+                ``norm = sqrt((1 - t)^2 + t^2)``      variance-preserving path (DDPM, TrigFlow)
+    ``"score"`` ``-eps / t``                          gradient of the log density of x_t given x_0
+                                                      (arXiv:2011.13456)
+    =========== ===================================== ============================================================
 
-    So ``"v"`` is not the flow. From ``"flow"`` and ``"v"`` nothing is divided by a small number save for the score:
-    ``"flow"`` to ``"eps"``, say, is ``x_t + (1 - t) flow``. Computed in float64 and rounded once.
+    So ``"v"`` is not the flow, and what diffusers calls ``v_prediction`` is ``"v_vp"``, not ``"v"``. x_t is the state
+    on this path for every kind; :func:`convert_state` makes it of another path's. From ``"flow"``, ``"v"`` and
+    ``"v_vp"`` nothing is divided by a small number save for the score: ``"flow"`` to ``"eps"``, say, is
+    ``x_t + (1 - t) flow``. Computed in float64 and rounded once.
 
     Parameters
     ----------
@@ -69,7 +74,7 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
     return evaluate(_formulas.CONVERSIONS[source, target], ("pred", pred), ("x_t", x_t), t, like=pred)
 
 
-def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) -> ArrayT:
+def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
     """Step from t to t_next along the straight line through x_t and x_0: ``x_0 + (x_t - x_0) t_next / t``.
 
     The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated
@@ -87,7 +92,8 @@ def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) ->
     Returns
     -------
     array, shape (B, ...)
-        The state at t_next, in x0's dtype and on its device.
+        The state at t_next, in x_t's dtype and on its device: a step keeps the state's precision, whatever the
+        network's.
 
     Raises
     ------
@@ -101,4 +107,41 @@ def ode_step(x0: ArrayT, x_t: Array, t: Array | float, t_next: Array | float) ->
     >>> ode_step(np.array([1.0]), np.array([3.0]), 0.5, 0.25)
     array([2.])
     """
-    return evaluate_between(_formulas.add_noise, _formulas.ratio, ("x0", x0), ("x_t", x_t), t, t_next, like=x0)
+    return evaluate_between(_formulas.add_noise, _formulas.ratio, ("x0", x0), ("x_t", x_t), t, t_next, like=x_t)
+
+
+def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
+    """Step from t to t_next along a flow: ``x_t + (t_next - t) flow``.
+
+    The Euler step, where flow is the velocity at t, and the step of a flow map, where it is the average velocity
+    between the two times (MeanFlow, shortcut models). Nothing is divided: for finite inputs exactly x_t at
+    ``t_next = t``. Computed in float64 and rounded once.
+
+    Parameters
+    ----------
+    flow, x_t : real floating array, shape (B, ...)
+        Predicted velocity ``eps - x_0`` and the noisy input it was predicted from.
+    t, t_next : float or array, shape () or (B,) or any leading part of flow's
+        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. t_next may lie above t: that steps
+        towards noise (inversion).
+
+    Returns
+    -------
+    array, shape (B, ...)
+        The state at t_next, in x_t's dtype and on its device.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not real floating, or come from different frameworks.
+    ValueError
+        If their shapes or devices differ, t or t_next does not fit them, or is a float outside [0, 1].
+
+    Examples
+    --------
+    >>> flow_step(np.array([4.0]), np.array([3.0]), 0.5, 0.25)
+    array([2.])
+    """
+    return evaluate_between(
+        _formulas.flow_step, _formulas.difference, ("flow", flow), ("x_t", x_t), t, t_next, like=x_t
+    )

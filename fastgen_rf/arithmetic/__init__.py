@@ -19,6 +19,8 @@ class Functions(NamedTuple):
     maximum: Callable[[Any, float], Any]
     """Larger of the operand and a Python float; NaN stays NaN."""
     sqrt: Callable[[Any], Any]
+    xp: Any = None
+    """Namespace of the other elementary functions, where the operand has any; only maps of times take them."""
 
 
 FLOATS = Functions(max, math.sqrt)

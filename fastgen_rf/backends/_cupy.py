@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import array_api_compat.cupy
 import cupy
 from cupyx.scipy import special as functions
 
-from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf._typing import Formula, TimeFormula, TimeMap
+from fastgen_rf.arithmetic import Functions
 from fastgen_rf.arithmetic._term import name_of, source
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
@@ -64,8 +67,17 @@ class CupyBackend(NumpyDtypes):
             return cupy.asarray(values.astype(dtype))
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        with (t_next if isinstance(t, float) else t).device:
+        arrays = [time for time in (t, t_next) if not isinstance(time, float)]
+        with arrays[0].device if arrays else nullcontext():
             return super().relative_time(formula, t, t_next, rank)
+
+    @property
+    def functions(self) -> Functions:
+        return Functions(cupy.maximum, cupy.sqrt, array_api_compat.cupy)  # cupy's own has no atan2 before CuPy 14
+
+    def relabel(self, formula: TimeMap, time: Any) -> Any:
+        with time.device:
+            return super().relabel(formula, time)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import Functions
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
@@ -97,6 +97,12 @@ class JaxBackend(NumpyDtypes):
         with jax.enable_x64(True):
             return _relative_time(formula, t, t_next, rank)
 
+    def relabel(self, formula: TimeMap, time: Any) -> Any:
+        if not self.has_float64(None):
+            return super().relabel(formula, time)
+        with jax.enable_x64(True):
+            return _relabel(formula, time)
+
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(None):
             return super().map(function, array, name, special)
@@ -146,7 +152,7 @@ _run: Any = jax.custom_jvp(_primal, nondiff_argnums=(0, 1))
 _run.defjvp(_derivative, symbolic_zeros=True)
 
 
-_FUNCTIONS = Functions(jnp.maximum, jnp.sqrt)
+_FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
 
 
 def _slope_maximum(t: Slope, floor: float) -> Slope:
@@ -175,6 +181,11 @@ def _complement(t: Any) -> Any:
 def _relative_time(formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
     t, t_next = (with_trailing_axes(jnp.asarray(time, jnp.float64), rank) for time in (t, t_next))
     return formula(t, t_next, _FUNCTIONS)
+
+
+@partial(jax.jit, static_argnums=0)
+def _relabel(formula: TimeMap, time: Any) -> Any:
+    return formula(time.astype(jnp.float64), _FUNCTIONS).astype(time.dtype)
 
 
 @partial(jax.jit, static_argnums=0)

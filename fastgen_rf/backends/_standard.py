@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._doubleword import FUNCTIONS as DOUBLEWORDS
 from fastgen_rf.arithmetic._doubleword import DoubleWord
@@ -93,7 +93,7 @@ class Backend:
     @property
     def functions(self) -> Functions:
         """What a formula takes besides operators, for float64 arrays."""
-        return Functions(self.xp.maximum, self.xp.sqrt)
+        return Functions(self.xp.maximum, self.xp.sqrt, self.xp)
 
     def complement(self, t: Any) -> Any:
         """``1 - t`` in t's dtype."""
@@ -112,6 +112,11 @@ class Backend:
         """Evaluate ``formula(t, t_next)`` in float64 for arrays of ``rank`` axes, and leave it so wide."""
         t, t_next = self._wide(t, rank), self._wide(t_next, rank)
         return formula(t, t_next, self._functions(t))
+
+    def relabel(self, formula: TimeMap, time: Any) -> Any:
+        """Evaluate ``formula(time)`` in float64, or on double-words, and cast the result to the dtype of ``time``."""
+        wide = self._wide(time, time.ndim)
+        return self._narrow(formula(wide, self._functions(wide)), time.dtype)
 
     def _wide(self, array: Any, rank: int) -> Any:
         """A float as it is, an array in float64 or as a double-word, with trailing axes up to ``rank``."""

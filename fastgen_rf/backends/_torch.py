@@ -245,7 +245,7 @@ def _wide(t: Any, rank: int) -> Any:
     return t.double().reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
 
 
-_FUNCTIONS = Functions(torch.clamp_min, torch.sqrt)  # torch.maximum takes no Python number
+_FUNCTIONS = Functions(torch.clamp_min, torch.sqrt, torch)  # torch.maximum takes no Python number
 
 
 def _functions(t: Any) -> Functions:

@@ -1,0 +1,151 @@
+"""Other Gaussian paths: a noise level under its other names, and the state at it on another scale.
+
+A noise level is the ratio of noise to signal, ``sigma : alpha``. x_0 and eps are the same on every path; the label of
+the time, the scale of the state and the velocity differ. The velocity is
+:func:`fastgen_rf.predictions.convert_prediction`'s business.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastgen_rf import _formulas
+from fastgen_rf._evaluate import checked, checked_time, evaluate, floating_backend
+from fastgen_rf._typing import Array, ArrayT, TimeT
+
+__all__ = ["convert_state", "convert_time"]
+
+_RANGES = {"angle": (0.0, math.pi / 2), "sigma": (0.0, math.inf), "log_snr": (-math.inf, math.inf)}
+_ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a square root
+
+
+def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
+    """Express a noise level in another path's time.
+
+    =============== ====================================== ==========================================================
+    kind            value at RF time t                     where it is used
+    =============== ====================================== ==========================================================
+    ``"rf"``        ``t``, in [0, 1]                       this library
+    ``"angle"``     ``atan2(t, 1 - t)``, in [0, pi/2]      TrigFlow (arXiv:2410.11081)
+    ``"sigma"``     ``t / (1 - t)``, in [0, inf]           EDM (arXiv:2206.00364), VE
+    ``"log_snr"``   ``2 log((1 - t) / t)``                 VDM (arXiv:2107.00630); the logarithm of alpha^2 / sigma^2
+    ``"alpha_bar"`` ``(1 - t)^2 / ((1 - t)^2 + t^2)``      the cumulative product of DDPM (arXiv:2006.11239)
+    =============== ====================================== ==========================================================
+
+    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. Times
+    need the precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+
+    Parameters
+    ----------
+    time : float or real floating array of any shape
+        The noise level as ``source``. ``t = 1`` is ``sigma = inf`` and ``log_snr = -inf``, ``t = 0`` ``log_snr = inf``.
+        An array's angle is clipped to [0, pi/2], which float32's pi/2 lies above.
+    source, target : str
+        What time is and what is wanted, of the kinds above. Equal ones return time itself.
+
+    Returns
+    -------
+    float or array, the shape of time
+        The noise level as ``target``, in time's dtype.
+
+    Raises
+    ------
+    TypeError
+        If time is neither a number nor a real floating array, or an array on a device without float64 where
+        ``"angle"`` or ``"log_snr"`` is asked for.
+    ValueError
+        If source or target is none of the kinds, or time a number outside source's range, or NaN.
+
+    Examples
+    --------
+    >>> convert_time(80.0, source="sigma", target="rf")
+    0.9876543209876543
+    >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
+    array([ inf,   0., -inf])
+    """
+    _check_kinds(source, target, tuple(_formulas.LABELS))
+    level: Any = _checked_level(time, source)
+    if isinstance(level, float):
+        if source == target:
+            return level  # type: ignore[return-value]  # a float for a float
+        host = np.asarray([level])  # as an array is: math's functions and NumPy's differ in the last bit
+        return convert_time(host, source=source, target=target).item()  # type: ignore[no-any-return]
+    backend = floating_backend(level, "time")
+    if source == target:
+        return level  # type: ignore[no-any-return]
+    if not {source, target} <= set(_ARITHMETIC) and not backend.has_float64(backend.device(level)):
+        raise TypeError(
+            f"time is an array of {backend.name} on a device without float64, which has {', '.join(_ARITHMETIC)} "
+            f"alone: pass a float or a NumPy array as time, and move the result"
+        )
+    return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
+
+
+def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> ArrayT:
+    """Rescale a noisy state from one path to another, at the noise level that RF time t names.
+
+    ======== =================================== ================================
+    kind     scale of ``alpha x_0 + sigma eps``  where it is used
+    ======== =================================== ================================
+    ``"rf"`` ``alpha + sigma = 1``               this library
+    ``"vp"`` ``alpha^2 + sigma^2 = 1``           DDPM, TrigFlow
+    ``"ve"`` ``alpha = 1``                       EDM
+    ======== =================================== ================================
+
+    So ``"rf"`` to ``"vp"`` is ``x / sqrt((1 - t)^2 + t^2)`` and ``"rf"`` to ``"ve"`` is ``x / max(1 - t, 1e-6)``.
+    Computed in float64 and rounded once. Where a path's own time is at hand, ``t`` is :func:`convert_time` of it.
+
+    Parameters
+    ----------
+    x : real floating array, shape (B, ...)
+        The noisy state on the path ``source``.
+    t : float or array, shape () or (B,) or any leading part of x's
+        The noise level, as RF time in [0, 1].
+    source, target : str
+        What x is and what is wanted, of the kinds above. Equal ones return x itself.
+
+    Returns
+    -------
+    array, shape (B, ...)
+        The state on the path ``target``, in x's dtype and on its device.
+
+    Raises
+    ------
+    TypeError
+        If x or t is not real floating, or they come from different frameworks.
+    ValueError
+        If source or target is none of the kinds, t does not fit x, is on another device, or a float outside [0, 1].
+
+    Examples
+    --------
+    >>> convert_state(np.array([1.0]), 0.75, source="rf", target="ve")
+    array([4.])
+    """
+    _check_kinds(source, target, _formulas.STATES)
+    if source == target:
+        checked(("x", x), ("x", x), t)
+        return x
+    return evaluate(_formulas.RESCALINGS[source, target], ("x", x), ("x", x), t, like=x)
+
+
+def _check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
+    for name, kind in (("source", source), ("target", target)):
+        if kind not in kinds:
+            raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {kind!r}")
+
+
+def _checked_level(time: Any, source: str) -> Any:
+    """Check a number and return it as a float; let anything else pass."""
+    number = time.item() if isinstance(time, np.generic) else time
+    whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
+    if source not in _RANGES or not (isinstance(number, float) or whole):
+        return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
+    low, high = _RANGES[source]
+    if isinstance(time, np.generic):
+        high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
+    if not low <= number <= high:  # NaN fails too
+        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")
+    return float(number)

@@ -61,8 +61,8 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
 
     Examples
     --------
-    >>> convert_time(80.0, source="sigma", target="rf")
-    0.9876543209876543
+    >>> convert_time(4.0, source="sigma", target="rf")
+    0.8
     >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
     array([ inf,   0., -inf])
     """
@@ -144,7 +144,7 @@ def _checked_level(time: Any, source: str) -> Any:
     if source not in _RANGES or not (isinstance(number, float) or whole):
         return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
     low, high = _RANGES[source]
-    if isinstance(time, np.generic):
+    if source == "angle" and isinstance(time, np.generic):
         high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
     if not low <= number <= high:  # NaN fails too
         raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")

@@ -10,7 +10,7 @@ import pytest
 import fastgen_rf as rf
 
 B, C, F, H, W = 2, 3, 5, 2, 4
-KINDS = ["x0", "eps", "flow", "v", "score"]
+KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
 CALLS = {
     "add_noise": rf.add_noise,
     "pred_noise_to_pred_x0": rf.pred_noise_to_pred_x0,

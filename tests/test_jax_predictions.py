@@ -12,7 +12,7 @@ import pytest
 
 import fastgen_rf as rf
 
-KINDS = ["x0", "eps", "flow", "v", "score"]
+KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
 every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 RNG = np.random.default_rng(0)

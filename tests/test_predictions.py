@@ -11,7 +11,7 @@ import pytest
 
 import fastgen_rf as rf
 
-KINDS = ["x0", "eps", "flow", "v", "score"]
+KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # NumPy's casts to float16
@@ -19,6 +19,11 @@ every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(
 FLOOR = Fraction(1e-6)
 TIMES = [1e-5, 0.001, 0.125, 1 / 3, 0.5, 0.8, 0.999, 1 - 2.0**-16]
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+
+
+def norm(t):
+    """The root of (1 - t)^2 + t^2 to 200 bits, as a Fraction."""
+    return Fraction(math.isqrt(math.floor(((1 - t) ** 2 + t**2) * 4**200)), 2**200)
 
 
 def to_x0_and_eps(kind, t):
@@ -31,7 +36,8 @@ def to_x0_and_eps(kind, t):
     if kind == "flow":  # eps - x_0
         return (-t, 1), (1 - t, 1)
     det = (1 - t) ** 2 + t**2  # (1 - t) eps - t x_0
-    return (-t / det, (1 - t) / det), ((1 - t) / det, t / det)
+    scale = norm(t) if kind == "v_vp" else 1  # v_vp is v / norm
+    return (-t * scale / det, (1 - t) / det), ((1 - t) * scale / det, t / det)
 
 
 def exact_coefficients(source, target, t):
@@ -43,6 +49,7 @@ def exact_coefficients(source, target, t):
         "flow": (-1, 1),
         "v": (-t, 1 - t),
         "score": (0, -1 / t),
+        "v_vp": (-t / norm(t), (1 - t) / norm(t)),
     }[target]
     return tuple(weights[0] * a + weights[1] * b for a, b in zip(x0, eps, strict=True))
 
@@ -131,9 +138,11 @@ def test_denominators_are_clamped_at_both_ends(xp, source, target, t):
     result = xp.numpy(rf.convert_prediction(pred, x_t, t, source=source, target=target))
     assert np.all(np.isfinite(result))
     a, b = (np.asarray(xp.numpy(array), np.float64) for array in (pred, x_t))
-    divided_by = {(0.0, "x0"): ("eps", "flow", "v"), (1.0, "eps"): ("x0", "flow", "v")}.get((t, source), ())
+    divided_by = {(0.0, "x0"): ("eps", "flow", "v", "v_vp"), (1.0, "eps"): ("x0", "flow", "v", "v_vp")}.get(
+        (t, source), ()
+    )
     if target in divided_by:  # at t = 0 from x_0, at t = 1 from eps
-        numerator = {0.0: b - a, 1.0: {"x0": b - a, "flow": a - b, "v": a - b}.get(target, 0)}[t]
+        numerator = {0.0: b - a, 1.0: {"x0": b - a, "flow": a - b, "v": a - b, "v_vp": a - b}.get(target, 0)}[t]
         assert result == pytest.approx(numerator / 1e-6, rel=1e-6)
     if t == 0.0 and (source, target) == ("eps", "score"):
         assert result == pytest.approx(-a / 1e-6, rel=1e-6)
@@ -148,9 +157,9 @@ def test_the_same_kind_is_the_prediction_itself(xp, kind):
 @pytest.mark.parametrize("bad", ["X0", "epsilon", "", None, 3], ids=repr)
 def test_an_unknown_kind_is_a_value_error(xp, bad):
     pred, x_t = arrays(xp, "float32")
-    with pytest.raises(ValueError, match="source must be one of x0, eps, flow, v, score, got"):
+    with pytest.raises(ValueError, match="source must be one of x0, eps, flow, v, score, v_vp, got"):
         rf.convert_prediction(pred, x_t, 0.5, source=bad, target="x0")
-    with pytest.raises(ValueError, match="target must be one of x0, eps, flow, v, score, got"):
+    with pytest.raises(ValueError, match="target must be one of x0, eps, flow, v, score, v_vp, got"):
         rf.convert_prediction(pred, x_t, 0.5, source="x0", target=bad)
 
 
@@ -200,7 +209,7 @@ def test_a_step_is_the_point_of_the_line_rounded_once(xp, dtype):
     t = xp.array(np.array([0.25, 0.5, 0.75, 1.0, 0.9, 0.999, 0.3, 0.001]), dtype)
     t_next = xp.array(np.array([0.0, 0.25, 0.75, 0.5, 0.1, 0.998, 0.2999, 0.0005]), dtype)
     got = rf.ode_step(x0, x_t, t, t_next)
-    assert got.dtype == x0.dtype
+    assert got.dtype == x_t.dtype
     inside = Fraction(8, 2**53) if xp.has_float64 else Fraction(60, 2**48)
     times = [(a, b) for a, b in zip(fractions(xp, t), fractions(xp, t_next), strict=True) for _ in range(5)]
     for value, a, b, (start, stop) in zip(

@@ -26,6 +26,9 @@ TEN = {
 MORE = {
     "SampleTimestepConfig",
     "convert_prediction",
+    "convert_state",
+    "convert_time",
+    "flow_step",
     "make_t_list",
     "ode_step",
     "resolution_shift",

@@ -192,7 +192,7 @@ def test_each_gradient_but_one_that_is_the_cotangent_is_one_more_launch(
     assert launches.count == 1 + len({0, 1} & {*wanted} - free)
 
 
-KINDS = ("x0", "eps", "flow", "v", "score")
+KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")
 
 
 @pytest.mark.parametrize("target", KINDS)

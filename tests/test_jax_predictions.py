@@ -26,6 +26,12 @@ CALLS = {
     "ode_step": lambda a, b, t: rf.ode_step(a, b, t, t * t),
     "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
     "ode_step from a float": lambda a, b, t: rf.ode_step(a, b, 0.9, t),
+    "flow_step": lambda a, b, t: rf.flow_step(a, b, t, t * t),
+    "flow_step to a float": lambda a, b, t: rf.flow_step(a, b, t, 0.1),
+    "flow_step from a float": lambda a, b, t: rf.flow_step(a, b, 0.9, t),
+    "convert_state": lambda a, b, t: rf.convert_state(a, t, source="ve", target="vp"),
+    "convert_time": lambda a, b, t: rf.convert_time(t, source="alpha_bar", target="sigma"),
+    "convert_time by functions": lambda a, b, t: rf.convert_time(t, source="angle", target="log_snr"),
     "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
     "timestep_quantile": lambda a, b, t: rf.timestep_quantile(t, MODE),
     "timestep_density": lambda a, b, t: rf.timestep_density(t, rf.SampleTimestepConfig("logitnormal")),
@@ -161,7 +167,18 @@ class TestWithoutFloat64:
 
         monkeypatch.setattr(_jax.JaxBackend, "has_float64", lambda self, device: False)
 
-    @pytest.mark.parametrize("name", ["convert_prediction", "an unused input", "ode_step", "shift_timesteps"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "convert_prediction",
+            "an unused input",
+            "ode_step",
+            "flow_step",
+            "convert_state",
+            "convert_time",
+            "shift_timesteps",
+        ],
+    )
     def test_calls_are_rounded_once_and_trace(self, name):
         call = CALLS[name]
         wanted = call(*(np.asarray(x) for x in (A, B, T)))

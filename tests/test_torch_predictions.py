@@ -71,9 +71,13 @@ def test_gradients_of_a_step_for_all_four_arguments(shape):
         r = (t_next.double() / t.double()).reshape(-1, *(1,) * (x0.ndim - 1))
         return x0.double() + (x_t.double() - x0.double()) * r
 
-    _, got = gradients(rf.ode_step, inputs, randn(*shape, seed=2))
-    _, wanted = gradients(line, inputs, randn(*shape, seed=2))
-    assert_close(got, wanted)
+    def tangent(flow, x_t, t, t_next):
+        return x_t.double() + (t_next.double() - t.double()).reshape(-1, *(1,) * (x_t.ndim - 1)) * flow.double()
+
+    for step, plain in ((rf.ode_step, line), (rf.flow_step, tangent)):
+        _, got = gradients(step, inputs, randn(*shape, seed=2))
+        _, wanted = gradients(plain, inputs, randn(*shape, seed=2))
+        assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("n", [5, 700_000])
@@ -96,6 +100,11 @@ CALLS = {
     "an unused input": lambda a, b, t: rf.convert_prediction(a, b, t, source="eps", target="score"),
     "ode_step": lambda a, b, t: rf.ode_step(a, b, t, 0.5 * t),
     "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
+    "flow_step": lambda a, b, t: rf.flow_step(a, b, t, 0.5 * t),
+    "flow_step to a float": lambda a, b, t: rf.flow_step(a, b, t, 0.1),
+    "convert_state": lambda a, b, t: rf.convert_state(a, t, source="ve", target="vp"),
+    "convert_time": lambda a, b, t: rf.convert_time(t, source="alpha_bar", target="sigma"),
+    "convert_time by functions": lambda a, b, t: rf.convert_time(t, source="angle", target="log_snr"),
     "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
     "timestep_quantile": lambda a, b, t: rf.timestep_quantile(t, rf.SampleTimestepConfig("mode", truncate=True)),
     "timestep_density": lambda a, b, t: rf.timestep_density(t, rf.SampleTimestepConfig("logitnormal")),

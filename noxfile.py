@@ -34,6 +34,7 @@ jax==0.10.2
 jaxlib==0.10.2
 matplotlib==3.11.2
 ml_dtypes==0.6.0
+mpmath==1.3.0
 mypy==2.4.1
 myst-parser==5.2.0
 numpy==2.4.6
@@ -148,7 +149,7 @@ def tests_triton(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def interop(session: nox.Session) -> None:
-    """Hold the functions against nvidia-modelopt's, and put them in its place."""
+    """Hold the functions against nvidia-modelopt's and diffusers', and put them in the former's place."""
     install(session, "-e", ".[torch]", "runner", "interop")
     run_pytest(session, "--backend", "torch", "--interop", "tests/interop")
 

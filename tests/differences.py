@@ -6,6 +6,7 @@ Every public function with a time stands in ``CALLS`` as a function of two array
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ CALLS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "expand_like": lambda a, b, t, s: rf.expand_like(t, a),
 }
 every_call = pytest.mark.parametrize("call", [pytest.param(call, id=name) for name, call in CALLS.items()])
+
+LEVELS = {  # noise levels whose middle is where a formula for times changes from one branch to the other
+    "rf": [0.1, 0.5, 0.9],
+    "angle": [0.1, 0.7853981633974483, 1.5],
+    "sigma": [0.1, 1.0, 30.0],
+    "log_snr": [-5.0, 0.0, 5.0],
+    "alpha_bar": [0.1, 0.5, 0.9],
+}
+every_pair_of_times = pytest.mark.parametrize(
+    ("source", "target"), list(permutations(LEVELS, 2)), ids=["-".join(pair) for pair in permutations(LEVELS, 2)]
+)
 
 
 def values(*shape: int) -> list[np.ndarray]:

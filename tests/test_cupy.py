@@ -54,6 +54,15 @@ def test_arrays_without_axes_or_elements(formula, shape, t):
     assert result.shape == shape
 
 
+@pytest.mark.parametrize("step", ["flow_step", "ode_step"])
+@pytest.mark.parametrize("times", [(0.75, 0.5), (np.array([0.75, 0.5, 0.3]), 0.5), (0.75, np.float32([0.5, 0.6, 1.0]))])
+def test_steps_take_floats_and_arrays(step, times):
+    host = arrays()
+    device = [cupy.asarray(x) for x in host]
+    native = [time if isinstance(time, float) else cupy.asarray(time) for time in times]
+    assert np.array_equal(cupy.asnumpy(getattr(rf, step)(*device, *native)), getattr(rf, step)(*host, *times))
+
+
 @every_formula
 def test_nan_in_t_passes_the_floor(formula):
     x = cupy.ones(2)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import assert_close, directions, every_call, values
+from differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 
 import fastgen_rf as rf
 
@@ -77,6 +77,19 @@ def test_grad_of_jvp(call: Any, jit: Any) -> None:
     gradients = jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(*native(at))
     along = sum(float(np.vdot(g, v)) for g, v in zip(gradients, e, strict=True))
     assert along == pytest.approx(float(np.vdot(differences.second(call, at, d, e), weight)), rel=1e-4, abs=1e-4)
+
+
+@every_pair_of_times
+def test_both_modes_see_through_every_pair_of_times(source: str, target: str) -> None:
+    level = np.asarray(LEVELS[source], np.float32)
+
+    def convert(time: Any) -> Any:
+        return rf.convert_time(time, source=source, target=target)
+
+    wanted = differences.first(convert, [level], [np.ones(3)], 1e-6)
+    time = jnp.asarray(level)
+    np.testing.assert_allclose(jax.grad(lambda x: convert(x).sum())(time), wanted, rtol=1e-6)
+    np.testing.assert_allclose(jax.jvp(convert, (time,), (jnp.ones_like(time),))[1], wanted, rtol=1e-6)
 
 
 def test_a_mean_flow_target() -> None:

@@ -35,4 +35,6 @@ def test_a_page_of_the_documentation_runs_from_top_to_bottom(page):
 
 
 def test_the_pages_with_examples_are_found():
-    assert {"index.md", "random.md", "timesteps.md", "predictions.md"} <= {name for name in PAGES if PAGES[name]}
+    assert {"index.md", "random.md", "timesteps.md", "predictions.md", "paths.md"} <= {
+        name for name in PAGES if PAGES[name]
+    }

@@ -16,6 +16,8 @@ from fastgen_rf.arithmetic._term import source
         ("flow_to_x0", "(second - (t * first))"),
         ("x0_to_eps", "((second - ((1.0 - t) * first)) / maximum(t, 1e-06))"),
         ("x0_to_flow", "((second - first) / maximum(t, 1e-06))"),
+        ("flow_step", "(second + (t * first))"),
+        ("v_to_v_vp", "(first / sqrt((((1.0 - t) * (1.0 - t)) + (t * t))))"),
     ],
 )
 def test_the_text_is_the_formula(formula: str, text: str) -> None:

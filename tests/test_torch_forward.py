@@ -8,10 +8,12 @@ import differences
 import numpy as np
 import pytest
 import torch
-from differences import assert_close, directions, every_call, values
+from differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
+
+import fastgen_rf as rf
 
 SMALL, LARGE = (4, 6), (4, 150_000)  # the large one takes one pass in blocks where no derivative is asked for
 both_sizes = pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
@@ -87,6 +89,19 @@ def test_grad_of_jvp(call: Any) -> None:
     gradients = grad(loss, argnums=(0, 1, 2, 3))(*native(at))
     along = sum(float(np.vdot(g.numpy(), v)) for g, v in zip(gradients, e, strict=True))
     assert along == pytest.approx(float(np.vdot(differences.second(call, at, d, e), weight)), rel=1e-4, abs=1e-4)
+
+
+@every_pair_of_times
+def test_both_modes_see_through_every_pair_of_times(source: str, target: str) -> None:
+    level = np.array(LEVELS[source])
+
+    def convert(time: Any) -> Any:
+        return rf.convert_time(time, source=source, target=target)
+
+    wanted = differences.first(convert, [level], [np.ones(3)], 1e-6)
+    time = torch.from_numpy(level).requires_grad_()
+    np.testing.assert_allclose(torch.autograd.grad(convert(time).sum(), time)[0], wanted, rtol=1e-7)
+    np.testing.assert_allclose(jvp(convert, (time.detach(),), (torch.ones_like(time),))[1], wanted, rtol=1e-7)
 
 
 @every_call

@@ -252,7 +252,7 @@ class Compiled:
 
 def check(ptx):
     operations = set(re.findall(r"^\\s+(?:@!?%p\\d+ )?([a-z]+[\\w.]*)", ptx, re.M))
-    arithmetic = {name for name in operations if re.match(r"(add|sub|mul|div|fma|min|max|rcp|setp)\\.", name)}
+    arithmetic = {name for name in operations if re.match(r"(add|sub|mul|div|fma|min|max|rcp|sqrt|setp)\\.", name)}
     floating = {name for name in arithmetic if re.search(r"f16|f32|f64", name)}
     assert floating and all(re.search(r"\\.f64$", name) and "fma" not in name for name in floating), floating
     assert {"ld.global.v4.b32", "st.global.v4.b32"} <= operations or "ld.global.v2.b64" in operations, operations
@@ -274,6 +274,9 @@ for name in ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_e
             convert(x, x.float(), t)
         y = x.clone().requires_grad_()
         convert(y, x, 0.3).backward(x)
+x = torch.zeros(4, 4096)
+fastgen_rf.convert_prediction(x, x, torch.zeros(4), source="v", target="v_vp")
+assert "sqrt.rn.f64" in compiled[-1]  # rounded to nearest, not the fast one
 print(len(compiled))
 """
 

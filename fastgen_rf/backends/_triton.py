@@ -28,6 +28,11 @@ def _maximum(value, floor):  # type: ignore[no-untyped-def]
     return tl.where(value < floor, floor, value)  # NaN stays NaN, as clamp_min has it
 
 
+@triton.jit
+def _sqrt(value):  # type: ignore[no-untyped-def]
+    return tl.sqrt(value)  # sqrt.rn.f64; its interpreter takes no built-in function from outside of a kernel
+
+
 @triton.jit  # type: ignore[untyped-decorator]
 def _load(array, at, lane, inside, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.zeros([BLOCK], tl.float64) if array is None else tl.load(array + at + lane, mask=inside).to(tl.float64)
@@ -85,7 +90,7 @@ def _kernel_of(formula: Formula) -> Any:
     scope: dict[str, Any] = {
         "__name__": __name__,
         "maximum": _maximum,
-        "sqrt": tl.sqrt,
+        "sqrt": _sqrt,
         "tl": tl,
     }  # its interpreter looks for tl
     exec(compile(text, file, "exec"), scope)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import array_api_compat.cupy
@@ -41,6 +40,14 @@ class CupyBackend(NumpyDtypes):
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype, copy=False)
 
+    @property
+    def functions(self) -> Functions:
+        return Functions(cupy.maximum, cupy.sqrt, array_api_compat.cupy)  # cupy's own may lack atan2
+
+    def relabel(self, formula: TimeMap, time: Any) -> Any:
+        with time.device:
+            return super().relabel(formula, time)
+
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.transpose(order)
 
@@ -67,17 +74,10 @@ class CupyBackend(NumpyDtypes):
             return cupy.asarray(values.astype(dtype))
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        arrays = [time for time in (t, t_next) if not isinstance(time, float)]
-        with arrays[0].device if arrays else nullcontext():
+        if isinstance(t, float) and isinstance(t_next, float):
             return super().relative_time(formula, t, t_next, rank)
-
-    @property
-    def functions(self) -> Functions:
-        return Functions(cupy.maximum, cupy.sqrt, array_api_compat.cupy)  # cupy's own has no atan2 before CuPy 14
-
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
-        with time.device:
-            return super().relabel(formula, time)
+        with (t_next if isinstance(t, float) else t).device:
+            return super().relative_time(formula, t, t_next, rank)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:

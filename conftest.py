@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--triton", action="store_true", help="collect test_torch_triton.py, which runs kernels in Triton's interpreter"
     )
+    group.addoption("--nvrtc", action="store_true", help="collect test_nvrtc.py, which compiles CuPy's kernels alone")
     group.addoption(
         "--stand-in",
         action="store_true",
@@ -141,8 +142,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.name == "interop" and not config.getoption("--interop"):
         return True
     stem = collection_path.stem
-    if stem == "test_torch_triton" and not config.getoption("--triton"):
-        return True
+    for file, option in (("test_torch_triton", "--triton"), ("test_nvrtc", "--nvrtc")):
+        if stem == file and not config.getoption(option):
+            return True
     if stem.endswith("_cuda") and config.getoption("--device") != "cuda":
         return True
     for name in _ALL:

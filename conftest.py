@@ -26,9 +26,7 @@ _DTYPES = ("float64", "float32", "bfloat16", "float16")
 _WITHOUT = {  # what a framework has not, of the dtypes above
     "array_api_strict": {"bfloat16", "float16"},
     "dask": {"bfloat16", "float16"},
-} | {
-    name: set() if importlib.util.find_spec("ml_dtypes") else {"bfloat16"} for name in ("numpy", "cupy")
-}
+} | {name: set() if importlib.util.find_spec("ml_dtypes") else {"bfloat16"} for name in ("numpy", "cupy")}
 
 
 # The options
@@ -258,6 +256,11 @@ class Framework:
         """Whether a compiler stands between the formula and the machine, and may fuse ``a b + c``."""
         return False
 
+    @property
+    def rounds_by_way_of_float32(self) -> bool:
+        """Whether float64 becomes bfloat16 in two roundings."""
+        return True
+
     def rng(self, seed: int) -> Any:
         """Fresh generator, the framework's own where it has one."""
         return np.random.default_rng(seed)
@@ -327,6 +330,10 @@ class JaxFramework(Framework):
     @property
     def contracts(self) -> bool:
         return True
+
+    @property
+    def rounds_by_way_of_float32(self) -> bool:
+        return bool(self.device.platform == "cpu")  # on an H100 XLA rounds at once
 
     def rng(self, seed: int) -> Any:
         return importlib.import_module("jax").random.key(seed)

@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,7 @@ _DTYPES = ("float64", "float32", "bfloat16", "float16")
 _WITHOUT = {  # what a framework has not, of the dtypes above
     "array_api_strict": {"bfloat16", "float16"},
     "dask": {"bfloat16", "float16"},
-    "cupy": {"bfloat16"},
-    "numpy": set() if importlib.util.find_spec("ml_dtypes") else {"bfloat16"},
-}
+} | {name: set() if importlib.util.find_spec("ml_dtypes") else {"bfloat16"} for name in ("numpy", "cupy")}
 
 
 # The options
@@ -47,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--triton", action="store_true", help="collect test_torch_triton.py, which runs kernels in Triton's interpreter"
     )
+    group.addoption("--nvrtc", action="store_true", help="collect test_nvrtc.py, which compiles CuPy's kernels alone")
+    group.addoption(
+        "--stand-in",
+        action="store_true",
+        help="run what CuPy is tested with on a stand-in over NumPy, and nothing else: it proves nothing about CuPy",
+    )
     group.addoption("--interop", action="store_true", help="collect tests/interop, which needs nvidia-modelopt")
 
 
@@ -65,7 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if not importlib.util.find_spec("triton"):
             raise pytest.UsageError("asked for and not installed: triton")
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads this when it is imported
-    config.stash[_SELECTED] = _selected(asked, on_cuda)
+    if config.getoption("--stand-in"):
+        if asked or on_cuda:
+            raise pytest.UsageError("--stand-in goes with no --backend and no --device cuda")
+        sys.path.insert(0, str(Path(__file__).parent / "tests" / "stand_in"))
+    config.stash[_SELECTED] = ("cupy",) if config.getoption("--stand-in") else _selected(asked, on_cuda)
 
 
 def _prepare_jax(on_cuda: bool) -> None:
@@ -119,6 +128,8 @@ _SELECTED = pytest.StashKey[tuple[str, ...]]()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
+    if config.getoption("--stand-in"):
+        return "fastgen_rf: a stand-in over NumPy for the calls that CuPy gets; CuPy itself is not tested"
     return f"fastgen_rf: {', '.join(config.stash[_SELECTED])} on {config.getoption('--device')}"
 
 
@@ -129,8 +140,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.name == "interop" and not config.getoption("--interop"):
         return True
     stem = collection_path.stem
-    if stem == "test_torch_triton" and not config.getoption("--triton"):
-        return True
+    for file, option in (("test_torch_triton", "--triton"), ("test_nvrtc", "--nvrtc")):
+        if stem == file and not config.getoption(option):
+            return True
     if stem.endswith("_cuda") and config.getoption("--device") != "cuda":
         return True
     for name in _ALL:
@@ -143,12 +155,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "xp" not in metafunc.fixturenames:
         return
     only = metafunc.definition.get_closest_marker("backends")
+    device = metafunc.config.getoption("--device")
     needs = {what for mark in metafunc.definition.iter_markers("needs") for what in mark.args}
     places = [
         place
         for name in metafunc.config.stash[_SELECTED]
         if only is None or name in only.args
-        for place in _places(name, metafunc.config.getoption("--device"))
+        for place in _places(name, "stand_in" if metafunc.config.getoption("--stand-in") else device)
         if needs <= _offers(place)
     ]
     mark = metafunc.definition.get_closest_marker("dtypes")
@@ -170,9 +183,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unserved = [item for item in items if item.get_closest_marker("unserved")]
+    if config.getoption("--stand-in"):  # what is not about CuPy runs elsewhere
+        unserved += [item for item in items if "xp" not in item.fixturenames and item.path.stem != "test_cupy"]
     if unserved:
         config.hook.pytest_deselected(items=unserved)
-        items[:] = [item for item in items if not item.get_closest_marker("unserved")]
+        items[:] = [item for item in items if item not in set(unserved)]
 
 
 @functools.cache
@@ -195,6 +210,8 @@ def _offers(place: tuple[str, str]) -> frozenset[str]:
 
 
 def _identify(place: tuple[str, str]) -> str:
+    if place[1] == "stand_in":
+        return place[1]  # a report names CuPy only where CuPy ran
     return place[0] if place[1] in ("cpu", "cuda") else "-".join(place)
 
 
@@ -238,6 +255,11 @@ class Framework:
     def contracts(self) -> bool:
         """Whether a compiler stands between the formula and the machine, and may fuse ``a b + c``."""
         return False
+
+    @property
+    def rounds_by_way_of_float32(self) -> bool:
+        """Whether float64 becomes bfloat16 in two roundings."""
+        return True
 
     def rng(self, seed: int) -> Any:
         """Fresh generator, the framework's own where it has one."""
@@ -309,6 +331,10 @@ class JaxFramework(Framework):
     def contracts(self) -> bool:
         return True
 
+    @property
+    def rounds_by_way_of_float32(self) -> bool:
+        return bool(self.device.platform == "cpu")  # on an H100 XLA rounds at once
+
     def rng(self, seed: int) -> Any:
         return importlib.import_module("jax").random.key(seed)
 
@@ -331,21 +357,21 @@ class JaxFramework(Framework):
 
 
 class CupyFramework(Framework):
-    @property
-    def contracts(self) -> bool:
-        return True
-
     def rng(self, seed: int) -> Any:
         return self.namespace.random.default_rng(seed)
 
     def dtype(self, name: str) -> Any:
-        return np.dtype(name)
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
     def array(self, values: Any, dtype: str = "float32") -> Any:
-        return self.namespace.asarray(np.array(values, dtype=dtype, order="K"))
+        host = np.array(values, dtype=self.dtype(dtype), order="K")
+        order = sorted(range(host.ndim), key=host.strides.__getitem__, reverse=True)
+        dense = self.namespace.asarray(host.transpose(order))  # CuPy moves other orders than C and Fortran as C
+        return dense.transpose([order.index(axis) for axis in range(host.ndim)])
 
     def numpy(self, array: Any) -> Any:
-        return self.namespace.asnumpy(array)
+        host = self.namespace.asnumpy(array)
+        return host.astype(np.float32) if host.dtype.kind == "V" else host
 
 
 class DaskFramework(Framework):

@@ -5,6 +5,7 @@ Collected with ``--device cuda`` alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,11 +32,16 @@ every_time = pytest.mark.parametrize("t", list(TIMES.values()), ids=list(TIMES))
 @contextmanager
 def no_synchronisation() -> Iterator[None]:
     """Turn every synchronisation that PyTorch knows of into an error."""
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        _set_sync_debug_mode("error")
         yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        _set_sync_debug_mode("default")
+
+
+def _set_sync_debug_mode(mode: str) -> None:
+    with warnings.catch_warnings(action="ignore"):  # that it is a prototype, said once the mode is set
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def pair(dtype: torch.dtype, layout: str = "contiguous") -> tuple[Tensor, Tensor]:
@@ -46,11 +52,13 @@ def kernels(function: Any, *inputs: Any) -> int:
     """How many kernels a call launches, once it is compiled."""
     function(*inputs)
     torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        function(*inputs)
-        torch.cuda.synchronize()
+    with warnings.catch_warnings(action="ignore"):  # the profiler's own, which differ from version to version
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            function(*inputs)
+            torch.cuda.synchronize()
+        events = profile.events()
     device = torch.autograd.DeviceType.CUDA
-    return sum(event.device_type == device and "Mem" not in event.name for event in profile.events())
+    return sum(event.device_type == device and "Mem" not in event.name for event in events)
 
 
 @every_conversion

@@ -281,7 +281,7 @@ print(len(compiled))
 """
 
 
-@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("architecture", ["80", "90", "100", "120"])
 def test_it_compiles_to_float64_arithmetic_without_contraction_and_to_wide_loads(
     architecture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

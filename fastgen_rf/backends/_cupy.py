@@ -11,6 +11,7 @@ from typing import Any
 
 import array_api_compat.cupy
 import cupy
+import numpy as np
 from cupyx.scipy import special as functions
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
@@ -38,7 +39,7 @@ class CupyBackend(NumpyDtypes):
         return cupy.asnumpy(array)
 
     def astype(self, array: Any, dtype: Any) -> Any:
-        return array.astype(dtype, copy=False)
+        return array if array.dtype == dtype else _map_in_one_kernel("wide(x)", array, dtype)
 
     @property
     def functions(self) -> Functions:
@@ -51,6 +52,10 @@ class CupyBackend(NumpyDtypes):
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.transpose(order)
 
+    def complement(self, t: Any) -> Any:
+        with t.device:
+            return _map_in_one_kernel("1.0 - wide(x)", t, t.dtype)
+
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         with first.device:
             return _evaluate_in_one_kernel(formula, first, second, t, dtype)
@@ -61,13 +66,13 @@ class CupyBackend(NumpyDtypes):
             raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
 
     def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
-        with cupy.cuda.Device(_ordinal(device)):
+        with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
                 rng = cupy.random.default_rng(rng)
             if rng is None:
                 rng = cupy.random.get_random_state()
             draw = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
-            return quantile(draw(quantile.shape(n), dtype=cupy.float64), cupy, functions).astype(dtype)
+            return self.astype(quantile(draw(quantile.shape(n), dtype=cupy.float64), cupy, functions), dtype)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with cupy.cuda.Device(_ordinal(device)):
@@ -81,7 +86,7 @@ class CupyBackend(NumpyDtypes):
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
-            return function(array.astype(cupy.float64), cupy, functions).astype(array.dtype)
+            return self.astype(function(self.astype(array, cupy.float64), cupy, functions), array.dtype)
 
 
 def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
@@ -92,23 +97,74 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, d
         order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
         first, second, target = (array.transpose(order) for array in (first, second, out))
         t = t if isinstance(t, float) else t.transpose(order)
-    _kernel(formula, isinstance(t, float))(first, second, t, target)
+    _kernel(formula, isinstance(t, float), _cast(dtype))(first, second, t, target)
     return out
 
 
+def _map_in_one_kernel(expression: str, array: Any, dtype: Any) -> Any:
+    """``expression`` of the elements x of ``array``, in float64, in ``dtype``."""
+    out = cupy.empty_like(array, dtype=dtype)
+    _kernel_of_one(expression, _cast(dtype))(array, out)
+    return out
+
+
+# CuPy compiles with -ftz=true, under which a cast flushes the subnormals of float32, and those of bfloat16, which go
+# through it; PTX's own conversions, which are written out here, keep them. `maximum` keeps NaN.
+_PREAMBLE = "__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }\n" + (
+    """
+__device__ double wide(double x) { return x; }
+__device__ float single(double x) { return x; }
+"""
+    if cupy.cuda.runtime.is_hip
+    else """
+__device__ double wide(double x) { return x; }
+__device__ double wide(float x) { double y; asm("cvt.f64.f32 %0, %1;" : "=d"(y) : "f"(x)); return y; }
+__device__ float single(double x) { float y; asm("cvt.rn.f32.f64 %0, %1;" : "=f"(y) : "d"(x)); return y; }
+"""
+)
+_OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)  # a b + c in two roundings, as on the host
+
+
+def _cast(dtype: Any) -> str:
+    """What rounds a double to ``dtype`` Z: float16 once, bfloat16 by way of float32, as NumPy does."""
+    once = np.dtype(dtype).name in ("float64", "float16")
+    return "static_cast<Z>({})" if once else "static_cast<Z>(single({}))"
+
+
 @functools.cache
-def _kernel(formula: Formula, float_time: bool) -> Any:
+def _kernel(formula: Formula, float_time: bool, cast: str) -> Any:
     """Kernel of ``formula``, in float64 on arrays of any floating dtypes; CuPy compiles it for those that come."""
     return cupy.ElementwiseKernel(
         f"X x, Y y, {'float64' if float_time else 'T'} time",
         "Z z",
-        f"""
-        const double first = static_cast<double>(x), second = static_cast<double>(y), t = static_cast<double>(time);
-        z = static_cast<Z>({source(formula)})""",
+        f"const double first = wide(x), second = wide(y), t = wide(time); z = {cast.format(source(formula))}",
         name="fastgen_rf_" + name_of(formula),
-        preamble="__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }",  # keeps NaN
-        options=() if cupy.cuda.runtime.is_hip else ("--fmad=false",),  # a b + c in two roundings, as on the host
+        preamble=_PREAMBLE,
+        options=_OPTIONS,
     )
+
+
+@functools.cache
+def _kernel_of_one(expression: str, cast: str) -> Any:
+    return cupy.ElementwiseKernel(
+        "X x",
+        "Z z",
+        f"z = {cast.format(expression)}",
+        name="fastgen_rf_cast",
+        preamble=_PREAMBLE,
+        options=_OPTIONS,
+    )
+
+
+def _where_to_draw(rng: Any, device: Any) -> Any:
+    """Index of the device to draw on: a generator's own, which has its state there; else what ``device`` says."""
+    asked = _ordinal(device)
+    if not isinstance(rng, cupy.random.Generator):
+        return asked  # nothing tells where a RandomState is
+    own = rng.bit_generator._state.device.id  # no public name tells
+    if asked is not None and asked != own:
+        raise ValueError(f"rng and device must agree, got a generator on cuda:{own} and device {device}")
+    return own
 
 
 def _ordinal(device: Any) -> Any:

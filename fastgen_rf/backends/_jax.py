@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
@@ -34,10 +34,10 @@ class JaxBackend(NumpyDtypes):
     generator = "jax.random.key"
 
     def device(self, array: Any) -> Any:
-        return None if _traced(array) else array.sharding
+        return None if isinstance(array, Tracer) else array.sharding
 
     def share_device(self, array: Any, other: Any) -> bool:
-        if _traced(array) or _traced(other):
+        if isinstance(array, Tracer) or isinstance(other, Tracer):
             return True  # under a trace placement is the compiler's business
         if not (array.committed and other.committed):
             return True  # JAX moves what nobody has placed
@@ -62,9 +62,10 @@ class JaxBackend(NumpyDtypes):
         if not self.has_float64(self.device(first)):
             return super().evaluate(formula, first, second, t, dtype)
         relative, *times = t if isinstance(t, _Times) else (None, t)
-        if float in map(type, times):
+        if isinstance(times[0], float) or isinstance(times[-1], float):
+            traced = isinstance(first, Tracer) or isinstance(second, Tracer)
             with jax.enable_x64(True):  # in which a Python float is a float64
-                if not (_traced(first) or _traced(second) or _traced(times[0]) or _traced(times[-1])):
+                if not (traced or isinstance(times[0], Tracer) or isinstance(times[-1], Tracer)):
                     return _evaluate(formula, relative, dtype, first, second, *times)
                 times = [jnp.asarray(time, jnp.float64) if isinstance(time, float) else time for time in times]
         # Outside, since what JAX traces as float32 may be a Python float or NumPy's float64, and would be one inside.
@@ -90,11 +91,11 @@ class JaxBackend(NumpyDtypes):
     def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         key = jax.random.key(rng) if isinstance(rng, int) else rng
         place = _place(device)
-        if place is not None and not _traced(key) and key.committed:
+        if place is not None and not isinstance(key, Tracer) and key.committed:
             devices = place.device_set if isinstance(place, jax.sharding.Sharding) else {place}
             if key.sharding.device_set != devices:
                 raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
-        where = key.sharding if place is None and not _traced(key) else place
+        where = key.sharding if place is None and not isinstance(key, Tracer) else place
         t = (_sample if self.has_float64(where) else _sample_on_host)(n, quantile, key, dtype)
         return t if place is None else _put(t, place)
 
@@ -112,10 +113,6 @@ class JaxBackend(NumpyDtypes):
         if not self.has_float64(self.device(array)):
             return super().map(function, array, name, special)
         return _map(function, array)
-
-
-def _traced(value: Any, tracer: type = jax.core.Tracer) -> bool:
-    return isinstance(value, tracer)
 
 
 class _Times(NamedTuple):
@@ -264,7 +261,7 @@ def _complement(t: Any) -> Any:
 
 
 def _put(t: Any, place: Any) -> Any:
-    if not _traced(t) or not isinstance(place, Sharding):
+    if not isinstance(t, Tracer) or not isinstance(place, Sharding):
         return jax.device_put(t, place)
     if set(jax.sharding.get_abstract_mesh().axis_types) == {AxisType.Explicit}:
         reshard: Any = jax.sharding.reshard  # untyped

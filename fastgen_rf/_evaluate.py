@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
-from fastgen_rf.backends import Backend, backend_of
+from fastgen_rf.backends import Backend, backend_of, of_one_framework
 
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
 
@@ -21,8 +21,9 @@ def evaluate(
 
     ``first`` and ``second`` come with the names that their callers know them by, for the error messages.
     """
-    backend, time = checked(first, second, t)
-    result: ArrayT = backend.evaluate(formula, first[1], second[1], time, like.dtype)
+    x, y, t, like = of_one_framework(first[1], second[1], t, like)
+    backend, time = checked((first[0], x), (second[0], y), t)
+    result: ArrayT = backend.evaluate(formula, x, y, time, like.dtype)
     return result
 
 
@@ -36,9 +37,10 @@ def evaluate_between(
     like: ArrayT,
 ) -> ArrayT:
     """Evaluate ``formula(first, second, relative(t, t_next))`` as :func:`evaluate` does, rounding once in all."""
-    backend, start = checked(first, second, t)
-    time = backend.relative_time(relative, start, _fitted(backend, first, t_next, "t_next"), len(first[1].shape))
-    result: ArrayT = backend.evaluate(formula, first[1], second[1], time, like.dtype)
+    x, y, t, t_next, like = of_one_framework(first[1], second[1], t, t_next, like)
+    backend, start = checked((first[0], x), (second[0], y), t)
+    time = backend.relative_time(relative, start, _fitted(backend, (first[0], x), t_next, "t_next"), len(x.shape))
+    result: ArrayT = backend.evaluate(formula, x, y, time, like.dtype)
     return result
 
 
@@ -109,11 +111,21 @@ def _check_belongs(backend: Backend, array: Array, name: str, other: Array, othe
     else:
         theirs = floating_backend(other, other_name)
     if theirs is not backend and theirs != backend:
-        raise TypeError(f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}")
+        raise mixed(name, backend, other_name, theirs)
     if not backend.share_device(array, other):
         raise ValueError(
             f"{name} and {other_name} must be on one device, got {backend.device(array)} and {backend.device(other)}"
         )
+
+
+def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> TypeError:
+    """Error for arrays of two frameworks; of NumPy's it says how the other framework takes it."""
+    message = f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}"
+    if theirs.name == "numpy":
+        message += f": pass {backend.name}.asarray({other_name})"
+    elif backend.name == "numpy":
+        message += f": pass {theirs.name}.asarray({name})"
+    return TypeError(message)
 
 
 def _show(shape: Any) -> str:

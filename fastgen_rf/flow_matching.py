@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate, floating_backend
+from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._typing import Array, ArrayT, TimeT
-from fastgen_rf.backends import backend_of
+from fastgen_rf.backends import backend_of, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
 
 __all__ = [
@@ -292,9 +292,10 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     >>> expand_like(np.zeros((2, 5)), video, axes=(0, 2)).shape
     (2, 1, 5, 1, 1)
     """
+    x, target = of_one_framework(x, target)
     backend, theirs = backend_of(x, "x"), backend_of(target, "target")
     if theirs != backend:
-        raise TypeError(f"x and target must come from one framework, got {backend.name} and {theirs.name}")
+        raise mixed("x", backend, "target", theirs)
     goal = tuple(target.shape)
     places = tuple(range(len(x.shape))) if axes is None else _normalised(axes, len(x.shape), len(goal))
     if len(places) > len(goal) or not all(

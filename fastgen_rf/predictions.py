@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked, evaluate, evaluate_between
 from fastgen_rf._typing import Array, ArrayT
+from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_prediction", "flow_step", "ode_step"]
 
@@ -69,6 +70,7 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
         if kind not in _formulas.KINDS:
             raise ValueError(f"{name} must be one of {', '.join(_formulas.KINDS)}, got {kind!r}")
     if source == target:
+        pred, x_t, t = of_one_framework(pred, x_t, t)
         checked(("pred", pred), ("x_t", x_t), t)
         return pred
     return evaluate(_formulas.CONVERSIONS[source, target], ("pred", pred), ("x_t", x_t), t, like=pred)

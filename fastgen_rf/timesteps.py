@@ -243,8 +243,10 @@ class Quantile:
         return (2, n) if self.stratified else (n,)
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        if self.stratified:
-            u = (xp.argsort(u[1]) + u[0]) / u.shape[1]
+        return self.at((xp.argsort(u[1]) + u[0]) / u.shape[1] if self.stratified else u, xp, special)
+
+    def at(self, u: Any, xp: Any, special: Any) -> Any:
+        """Evaluate the quantile at ``u``, one for each draw, stratified already where it is to be."""
         u = xp.clip(u, 0.0, 1.0)
         return xp.clip(self.law(u, self.config, xp, special), self.low, self.high)
 
@@ -284,18 +286,13 @@ def _on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
     return float(rounding(x / spacing) * spacing)
 
 
-def _is_symbolic(n: Any) -> bool:
-    """Whether ``n`` is a size as an exporter traces it: no number, but what can index, and no array."""
-    return hasattr(type(n), "__index__") and not hasattr(n, "shape")
-
-
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[Backend, Any]:
     """Check what both samplers take; the framework that draws, and its dtype."""
-    if isinstance(n, bool) or not (isinstance(n, numbers.Integral) or _is_symbolic(n)):
-        raise TypeError(f"n must be an integer, got {n!r}")
-    if n < 0:
+    if isinstance(n, numbers.Integral) and n < 0:
         raise ValueError(f"n must not be negative, got {n!r}")
     backend = backend_for_draws(rng, xp, device, dtype)
+    if isinstance(n, bool) or not (isinstance(n, numbers.Integral) or backend.is_symbolic(n)):
+        raise TypeError(f"n must be an integer, got {n!r}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

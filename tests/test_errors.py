@@ -92,23 +92,23 @@ def other_dtype(xp, values, dtype):
 
 @every_formula
 @pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.backends("torch", "jax", "cupy", "array_api_strict", "dask")
+@pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
 def test_arrays_of_two_frameworks_are_a_type_error(xp, formula, place):
     names = ARGUMENTS[formula]
-    with raises(TypeError, names[0], names[1], "one framework"):
+    with raises(TypeError, names[0], names[1], "one framework", rf"pass [\w.]+\.asarray\({names[place]}\)"):
         call(xp, formula, **{("first", "second")[place]: np.ones((2, 3), np.float32)})
 
 
 @every_formula
-@pytest.mark.backends("torch", "jax", "cupy", "array_api_strict", "dask")
+@pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
 def test_t_of_another_framework_is_a_type_error(xp, formula):
-    with raises(TypeError, ARGUMENTS[formula][0], "t must come from one framework", "numpy"):
+    with raises(TypeError, ARGUMENTS[formula][0], "t must come from one framework", "numpy", r"asarray\(t\)"):
         call(xp, formula, t=np.ones(2, np.float32))
 
 
-@pytest.mark.backends("torch", "jax", "cupy", "array_api_strict", "dask")
+@pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
 def test_expand_like_refuses_two_frameworks(xp):
-    with raises(TypeError, "x and target must come from one framework"):
+    with raises(TypeError, "x and target must come from one framework", r"asarray\(target\)"):
         rf.expand_like(xp.array(np.ones(2)), np.ones((2, 3)))
 
 

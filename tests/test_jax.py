@@ -291,14 +291,6 @@ def test_arrays_that_nobody_placed_follow_those_that_somebody_did(conversion: Co
 
 
 @every_conversion
-def test_an_array_of_another_framework_raises(conversion: Conversion) -> None:
-    first, second, t = arrays(4, 5)
-    for mixed in [(np.asarray(first), second, t), (first, np.asarray(second), t), (first, second, np.asarray(t))]:
-        with pytest.raises(TypeError, match="must come from one framework"):
-            conversion.ours(*mixed)
-
-
-@every_conversion
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.bool_, jnp.complex64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_arrays_that_are_not_real_floating_raise(conversion: Conversion, dtype: Any, place: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -220,6 +221,93 @@ def test_a_key_placed_on_another_device_raises(sample: Any) -> None:
     for place in (there, SingleDeviceSharding(there), f"{there.platform}:2"):
         with pytest.raises(ValueError, match="rng and device must agree"):
             sample(8, rng=jax.device_put(key(), here), device=place)
+
+
+# Stratified draws, exported draws, and a platform without float64
+
+
+@every_law
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+def test_strict_promotion_has_nothing_to_object_to_stratified_draws(law: str, dtype: Any) -> None:
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        t = rf.sample_timesteps(8, rf.SampleTimestepConfig(law), rng=key(), dtype=dtype, stratified=True)
+    assert (t.shape, t.dtype) == ((8,), dtype)
+
+
+def test_stratified_draws_sort_no_float64() -> None:
+    text = jax.jit(lambda k: rf.sample_timesteps(8, SHIFTED, rng=k, stratified=True)).lower(key()).as_text()
+    (sort,) = [text[at:] for at in range(len(text)) if text.startswith('"stablehlo.sort"', at)]
+    types = sort[sort.index("}) : (") :].partition("->")[0]
+    assert "ui32" in types
+    assert "f64" not in types
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_an_exported_draw_takes_any_batch(stratified: bool) -> None:
+    (batch,) = jax.export.symbolic_shape("batch")
+
+    def draw(k: jax.Array, x: jax.Array) -> Any:
+        return rf.sample_timesteps(x.shape[0], SHIFTED, rng=k, stratified=stratified)
+
+    exported = jax.export.export(jax.jit(draw))(key(), jax.ShapeDtypeStruct((batch, 2), jnp.float32))
+    for n in (1, 5):
+        expected = rf.sample_timesteps(n, SHIFTED, rng=key(), stratified=stratified)
+        np.testing.assert_array_equal(exported.call(key(), jnp.ones((n, 2))), expected)
+
+
+def test_an_exported_draw_of_rungs_takes_any_batch() -> None:
+    (batch,) = jax.export.symbolic_shape("batch")
+    draw = jax.jit(lambda k, x: rf.sample_from_t_list(2 * x.shape[0], RUNGS, rng=k))
+    exported = jax.export.export(draw)(key(), jax.ShapeDtypeStruct((batch,), jnp.float32))
+    np.testing.assert_array_equal(exported.call(key(), jnp.ones(3)), rf.sample_from_t_list(6, RUNGS, rng=key()))
+
+
+class TestWithoutFloat64:
+    """A platform that has no float64, whatever it is called: u is mapped to t on the host, traced or not."""
+
+    @pytest.fixture(autouse=True)
+    def expected(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        from fastgen_rf.backends import _jax
+
+        expected = {law: rf.sample_timesteps(50, rf.SampleTimestepConfig(law), rng=key()) for law in LAWS}
+        monkeypatch.setattr(_jax, "_computes_float64", lambda platform: False)
+        jax.clear_caches()
+        return expected
+
+    @every_law
+    def test_draws_are_those_of_a_platform_that_has_it(self, law: str, expected: Any) -> None:
+        cfg, wanted = rf.SampleTimestepConfig(law), expected[law]
+
+        def sample(k: jax.Array) -> Any:
+            return rf.sample_timesteps(50, cfg, rng=k)
+
+        for t in (sample(key()), jax.jit(sample)(key()), jax.vmap(sample)(key()[None])[0]):
+            assert isinstance(t, jax.Array)
+            assert t.dtype == jnp.float32
+            np.testing.assert_allclose(t, wanted, rtol=2e-7)
+
+    def test_no_program_that_draws_has_float64(self) -> None:
+        text = jax.jit(lambda k: rf.sample_timesteps(50, SHIFTED, rng=k, stratified=True)).lower(key()).as_text()
+        assert "f64" not in text
+
+    def test_formulas_know_it_by_the_same_answer(self) -> None:
+        x, t = jnp.ones((4, 3)), jnp.full(4, 0.25)
+        for call in (lambda x, t: rf.x0_to_eps(x, 2 * x, t), lambda x, t: rf.ode_step(x, x, t, 0.1)):
+            assert "f64" not in jax.jit(call).lower(x, t).as_text()
+
+
+def test_a_platform_is_asked_whether_it_compiles_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastgen_rf.backends import _jax
+
+    here = SingleDeviceSharding(jax.devices()[0])
+    assert _jax._compiles_float64(here)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("failed to legalize operation")  # what a platform without float64 says
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "jit", refuse)
+        assert not _jax._compiles_float64(here)
 
 
 # What is refused

@@ -79,6 +79,26 @@ def test_grad_of_jvp(call: Any, jit: Any) -> None:
     assert along == pytest.approx(float(np.vdot(differences.second(call, at, d, e), weight)), rel=1e-4, abs=1e-4)
 
 
+@every_call
+@jit_or_not
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_jvp_in_times_that_are_numbers(call: Any, jit: Any, number: Any) -> None:
+    """As MeanFlow writes it: ``jax.jvp(u, (t, r), (1.0, 0.0))``."""
+    a, b, _, _ = values(*SHAPE)
+    if call is differences.CALLS["expand_like"]:
+        call = differences.CALLS["rf_sigma"]  # which takes numbers
+
+    def in_time(t: Any, s: Any) -> Any:
+        return call(*native([a, b]), t, s)
+
+    def on_host(t: Any, s: Any) -> Any:
+        return call(a.astype(np.float64), b.astype(np.float64), float(t), float(s))
+
+    at, d = (0.4, 0.3), (1.0, -0.5)
+    tangent = jit(lambda: jax.jvp(in_time, tuple(map(number, at)), tuple(map(number, d)))[1])()
+    assert_close(tangent, differences.first(on_host, [np.array(x) for x in at], [np.array(x) for x in d]))
+
+
 @every_pair_of_times
 def test_both_modes_see_through_every_pair_of_times(source: str, target: str) -> None:
     level = np.asarray(LEVELS[source], np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgen_rf.backends._standard import Backend
 
-__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of"]
+__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "of_one_framework"]
 
 
 def _load_numpy() -> Backend:
@@ -67,6 +67,23 @@ def backend_of(array: Any, name: str) -> Backend:
             f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
+
+
+def of_one_framework(*values: Any) -> tuple[Any, ...]:
+    """``values`` as they are, save that one of JAX's among them makes JAX's of NumPy's arrays, as in all of JAX."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            break
+    else:
+        return values  # nearly every call but NumPy's own
+    jax = sys.modules.get("jax")
+    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return values
+    masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
+    return tuple(
+        jax.numpy.asarray(value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
+        for value in values
+    )
 
 
 def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:

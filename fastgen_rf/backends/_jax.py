@@ -1,25 +1,29 @@
 """JAX: every evaluation under ``jax.jit``, in a float64 scope that leaves the global x64 flag alone.
 
-The scope (``jax.enable_x64``) is entered around a formula's call, so that a Python float comes in as float64; inside
-an outer trace it holds for the formula alone. Random words are drawn outside the scope, whose float64 draws fail
-inside an outer jit (https://github.com/jax-ml/jax/issues/5982), and joined within it.
+The scope (``jax.enable_x64``) is entered inside the function that is traced, and anew in every rule of derivatives:
+JAX applies its own rules outside, where their constants would come out as float32. So no derivative is left to them,
+of whatever order (:func:`_run`). Random words are drawn outside the scope, whose float64 draws fail inside an outer jit
+(https://github.com/jax-ml/jax/issues/5982), and joined within it.
 """
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import Functions
-from fastgen_rf.arithmetic._slope import Slope, coefficients
-from fastgen_rf.arithmetic._slope import functions as slopes
+from fastgen_rf.arithmetic._slope import coefficients
+from fastgen_rf.arithmetic._term import source
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
 
@@ -30,17 +34,17 @@ class JaxBackend(NumpyDtypes):
     generator = "jax.random.key"
 
     def device(self, array: Any) -> Any:
-        return None if isinstance(array, jax.core.Tracer) else array.sharding
+        return None if isinstance(array, Tracer) else array.sharding
 
     def share_device(self, array: Any, other: Any) -> bool:
-        if isinstance(array, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
+        if isinstance(array, Tracer) or isinstance(other, Tracer):
             return True  # under a trace placement is the compiler's business
         if not (array.committed and other.committed):
             return True  # JAX moves what nobody has placed
         return bool(array.sharding.device_set == other.sharding.device_set)
 
     def has_float64(self, device: Any) -> bool:
-        return jax.default_backend().lower() != "metal"  # a tracer has no device to ask
+        return _computes_float64(_platform(device))
 
     def float64(self, device: Any) -> str:
         return "scoped" if self.has_float64(device) else "emulated"
@@ -52,14 +56,25 @@ class JaxBackend(NumpyDtypes):
         return array.astype(dtype)
 
     def complement(self, t: Any) -> Any:
-        with jax.enable_x64(True):  # else a float64 array comes out as float32
-            return _complement(t)
+        return _complement(t)
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        if not self.has_float64(None):
+        if not self.has_float64(self.device(first)):
             return super().evaluate(formula, first, second, t, dtype)
-        with jax.enable_x64(True):
-            return _evaluate(formula, first, second, t, dtype)
+        relative, *times = t if isinstance(t, _Times) else (None, t)
+        if isinstance(times[0], float) or isinstance(times[-1], float):
+            traced = isinstance(first, Tracer) or isinstance(second, Tracer)
+            with jax.enable_x64(True):  # in which a Python float is a float64
+                if not (traced or isinstance(times[0], Tracer) or isinstance(times[-1], Tracer)):
+                    return _evaluate(formula, relative, dtype, first, second, *times)
+                times = [jnp.asarray(time, jnp.float64) if isinstance(time, float) else time for time in times]
+        # Outside, since what JAX traces as float32 may be a Python float or NumPy's float64, and would be one inside.
+        return _evaluate(formula, relative, dtype, first, second, *times)
+
+    def is_symbolic(self, n: Any) -> bool:
+        from jax import export
+
+        return bool(export.is_symbolic_dim(n))
 
     def check_rng(self, rng: Any) -> None:
         if rng is None:
@@ -76,121 +91,223 @@ class JaxBackend(NumpyDtypes):
     def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
         key = jax.random.key(rng) if isinstance(rng, int) else rng
         place = _place(device)
-        if place is not None and not isinstance(key, jax.core.Tracer) and key.committed:
+        if place is not None and not isinstance(key, Tracer) and key.committed:
             devices = place.device_set if isinstance(place, jax.sharding.Sharding) else {place}
             if key.sharding.device_set != devices:
                 raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
-        t = _sample(n, quantile, key, dtype)
-        if place is None:
-            return t
-        if isinstance(t, jax.core.Tracer) and isinstance(place, jax.sharding.Sharding):
-            return jax.jit(lambda t: t, out_shardings=place)(t)  # on a mesh of Auto axes, device_put is but a hint
-        return jax.device_put(t, place)
+        where = key.sharding if place is None and not isinstance(key, Tracer) else place
+        t = (_sample if self.has_float64(where) else _sample_on_host)(n, quantile, key, dtype)
+        return t if place is None else _put(t, place)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with jax.enable_x64(True):  # else a float64 asked for comes out as float32
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        if not self.has_float64(None):
+        where = next((self.device(time) for time in (t, t_next) if not isinstance(time, float)), None)
+        if not self.has_float64(where):
             return super().relative_time(formula, t, t_next, rank)
-        with jax.enable_x64(True):
-            return _relative_time(formula, t, t_next, rank)
+        return _Times(formula, t, t_next)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
-        if not self.has_float64(None):
+        if not self.has_float64(self.device(time)):
             return super().relabel(formula, time)
-        with jax.enable_x64(True):
-            return _relabel(formula, time)
+        return _map(_Relabelled(formula), time)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
-        if not self.has_float64(None):
+        if not self.has_float64(self.device(array)):
             return super().map(function, array, name, special)
-        with jax.enable_x64(True):
-            return _map(function, array)
+        return _map(function, array)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    return _run(formula, dtype, first, second, t)
+class _Times(NamedTuple):
+    """A time made of two, not yet evaluated: a gradient then keeps the two, and no float64."""
+
+    formula: TimeFormula
+    t: Any
+    t_next: Any
 
 
-def _primal(formula: Formula, dtype: Any, first: Any, second: Any, t: Any) -> Any:
+@dataclass(frozen=True)
+class _Applied:
+    """A formula as a function of float64 arrays alone, with the time that ``relative`` makes of two if it is given."""
+
+    formula: Formula
+    relative: TimeFormula | None = None
+
+    def __call__(self, first: Any, second: Any, *times: Any) -> Any:
+        (time,) = times if self.relative is None else (_Relative(self.relative)(*times),)
+        return self.formula(first, second, time, _FUNCTIONS)
+
+    def exactly(self, first: Any, second: Any, t: Any, *t_next: Any) -> Any:
+        """The same where the result is not rounded: a select, not linear for JAX, keeps XLA from an ulp's error."""
+        return self(first, second, t if t_next else _elementwise(t, first), *t_next)
+
+
+@dataclass(frozen=True)
+class _Relative:
+    """A time made of two, as a function of float64 arrays alone."""
+
+    formula: TimeFormula
+
+    def __call__(self, t: Any, t_next: Any) -> Any:
+        return self.formula(_elementwise(t, t_next), t_next, _FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A function of a float64 array alone."""
+
+    function: Function
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(x, jnp, jax.scipy.special)
+
+
+@dataclass(frozen=True)
+class _Relabelled:
+    """A map of times as a function that :func:`_map` takes."""
+
+    formula: TimeMap
+
+    def __call__(self, time: Any, xp: Any, special: Any) -> Any:
+        return self.formula(time, _FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """Derivative of an elementwise function for one of its arguments, elementwise too."""
+
+    function: Any
+    place: int
+
+    def __call__(self, *arrays: Any) -> Any:
+        def along(x: Any) -> Any:
+            return self.function(*arrays[: self.place], x, *arrays[self.place + 1 :])
+
+        x = arrays[self.place]
+        return jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
+
+
+def _elementwise(t: Any, like: Any) -> Any:
+    """``t`` for each element of ``like``: by a broadcast t XLA does not divide, it multiplies by 1 / t: an ulp off."""
+    return jnp.where(like != like, like, t)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _evaluate(formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any) -> Any:
     with jax.enable_x64(True):
-        first, second, t = (jnp.asarray(a, jnp.float64) for a in (first, second, t))
-        # By a broadcast t XLA does not divide but multiplies with 1 / t, an ulp off; by an elementwise t it divides.
-        t = jnp.where(first != first, first, with_trailing_axes(t, first.ndim))
-        return formula(first, second, t, _FUNCTIONS).astype(dtype)
+        times = tuple(with_trailing_axes(jnp.asarray(time), first.ndim) for time in times)
+    return _run(_Applied(formula, relative), dtype, first, second, *times)
 
 
-def _derivative(formula: Formula, dtype: Any, primals: Any, tangents: Any) -> Any:
-    """Derivative by linearity: a gradient keeps t and the arrays that it depends on, at their own dtype, no others."""
-    first, second, t = primals
-    wanted = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]
-    moving = [wanted[2] is not None and coefficient is None for coefficient in coefficients(formula)]
-    kept = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
+@partial(jax.jit, static_argnums=0)
+def _map(function: Function, array: Any) -> Any:
+    return _run(_Mapped(function), array.dtype, array)
 
-    @jax.checkpoint  # what float64 makes of them is made again
-    def tangent(kept: Any, t: Any, wanted: Any) -> Any:
-        t = with_trailing_axes(jnp.asarray(t, jnp.float64), first.ndim)
-        total = jnp.zeros(first.shape, jnp.float64)
-        if wanted[0] is not None:
-            total += formula(wanted[0].astype(jnp.float64), 0.0, t, _FUNCTIONS)
-        if wanted[1] is not None:
-            total += formula(0.0, wanted[1].astype(jnp.float64), t, _FUNCTIONS)
-        if wanted[2] is not None:
-            slope = with_trailing_axes(wanted[2].astype(jnp.float64), first.ndim)
-            x, y = (0.0 if array is None else array.astype(jnp.float64) for array in kept)
-            total += formula(x, y, Slope(t, slope), _SLOPES).slope
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _run(function: Any, dtype: Any, *arrays: Any) -> Any:
+    """``function``, elementwise, of ``arrays`` in float64, cast to ``dtype``; its derivatives are made in the scope."""
+    exactly = dtype == jnp.float64 and isinstance(function, _Applied) and "/" in source(function.formula)
+    with jax.enable_x64(True):
+        wide = [array.astype(jnp.float64) for array in arrays]
+        return (function.exactly if exactly else function)(*wide).astype(dtype)
+
+
+@partial(_run.defjvp, symbolic_zeros=True)
+def _derivative(function: Any, dtype: Any, arrays: Any, tangents: Any) -> Any:
+    """Slopes times tangents, summed in float64: a gradient keeps the arrays that it needs, at their own dtype."""
+    result = _run(function, dtype, *arrays)
+    wanted = {at: tangent for at, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
+    kept = arrays
+    if isinstance(function, _Applied):  # linear in its two arrays: only a slope in time needs them
+        moving = [max(wanted) > 1 and coefficient is None for coefficient in coefficients(function.formula)]
+        kept = tuple(array if moves else None for array, moves in zip(arrays, (*moving, True, True), strict=False))
+
+    @jax.checkpoint  # what float64 makes of the arrays is made again
+    def along(kept: Any, wanted: Any) -> Any:
+        step, at = function, [jnp.zeros((1,) * result.ndim, dtype) if array is None else array for array in kept]
+        if isinstance(function, _Applied) and function.relative is not None:  # one slope in the time that two make
+            moves = [wanted.pop(2 + i, jnp.zeros_like(time)) for i, time in enumerate(at[2:])]
+            time, move = jax.jvp(partial(_run, _Relative(function.relative), jnp.float64), at[2:], moves)
+            step, at, wanted = _Applied(function.formula), [*at[:2], time], {**wanted, 2: move}
+        total = jnp.zeros_like(result, jnp.float64)  # of the result's sharding, and varying over what it varies over
+        for place, tangent in wanted.items():
+            total += _run(_Slope(step, place), jnp.float64, *at) * tangent.astype(jnp.float64)
         return total.astype(dtype)
 
     with jax.enable_x64(True):  # JAX may call this rule when the scope of the call is left
-        return _run(formula, dtype, first, second, t), tangent(kept, t, wanted)
-
-
-_run: Any = jax.custom_jvp(_primal, nondiff_argnums=(0, 1))
-_run.defjvp(_derivative, symbolic_zeros=True)
+        return result, along(kept, wanted)
 
 
 _FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
 
 
-def _slope_maximum(t: Slope, floor: float) -> Slope:
-    value, slope = jax.jvp(lambda value: jnp.maximum(value, floor), (t.value,), (t.slope,))
-    return Slope(value, slope)
-
-
-_SLOPES = slopes(_FUNCTIONS)._replace(maximum=_slope_maximum)
-
-
 @partial(jax.jit, static_argnums=(0, 1, 3))
-def _sample(n: int, quantile: Draws, key: Any, dtype: Any) -> Any:
+def _sample(n: Any, quantile: Draws, key: Any, dtype: Any) -> Any:
     words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
+    # Sorted as words: a TPU cannot sort float64.
+    order = jnp.lexsort((words[1, 1], words[0, 1])) if quantile.stratified else None
     with jax.enable_x64(True):
         high, low = words.astype(jnp.float64)
         u = high * 2.0**-32 + low * 2.0**-64
-        return quantile(u, jnp, jax.scipy.special).astype(dtype)
+        if order is not None:
+            u = (order.astype(jnp.float64) + u[0]) / jnp.float64(n)
+        return quantile.at(u, jnp, jax.scipy.special).astype(dtype)
 
 
-@jax.jit  # called eagerly, the 1 would be a transfer to the device
+def _sample_on_host(n: Any, quantile: Draws, key: Any, dtype: Any) -> Any:
+    def on_host(words: Any) -> Any:
+        from scipy import special
+
+        high, low = np.asarray(words).astype(np.float64)
+        return quantile(high * 2.0**-32 + low * 2.0**-64, np, special).astype(dtype)
+
+    words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
+    described: Any = jax.eval_shape(lambda: jnp.zeros(n, dtype))
+    return jnp.asarray(jax.pure_callback(on_host, described, words, vmap_method="sequential"))
+
+
+@jax.jit
 def _complement(t: Any) -> Any:
-    return 1 - t
+    with jax.enable_x64(True):  # else a float64 array comes out as float32
+        return 1 - t
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _relative_time(formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-    t, t_next = (with_trailing_axes(jnp.asarray(time, jnp.float64), rank) for time in (t, t_next))
-    return formula(t, t_next, _FUNCTIONS)
+def _put(t: Any, place: Any) -> Any:
+    if not isinstance(t, Tracer) or not isinstance(place, Sharding):
+        return jax.device_put(t, place)
+    if set(jax.sharding.get_abstract_mesh().axis_types) == {AxisType.Explicit}:
+        reshard: Any = jax.sharding.reshard  # untyped
+        return reshard(t, place)  # there the type says the sharding, and out_shardings are ignored
+    return jax.jit(lambda t: t, out_shardings=place)(t)  # on a mesh of Auto axes, device_put is but a hint
 
 
-@partial(jax.jit, static_argnums=0)
-def _relabel(formula: TimeMap, time: Any) -> Any:
-    return formula(time.astype(jnp.float64), _FUNCTIONS).astype(time.dtype)
+def _platform(device: Any) -> str:
+    """Platform of a device, a sharding or a device's name; where None, as for a tracer, the default one."""
+    if device is None:
+        return jax.default_backend()
+    device = _place(device)
+    platform: str = (next(iter(device.device_set)) if isinstance(device, Sharding) else device).platform
+    return platform
 
 
-@partial(jax.jit, static_argnums=0)
-def _map(function: Function, array: Any) -> Any:
-    return function(array.astype(jnp.float64), jnp, jax.scipy.special).astype(array.dtype)
+@functools.cache
+def _computes_float64(platform: str) -> bool:
+    """Whether a platform computes in float64: asked once, by compiling for it, unless it is known to."""
+    return platform in ("cpu", "gpu", "cuda", "rocm") or _compiles_float64(
+        SingleDeviceSharding(jax.devices(platform)[0])
+    )
+
+
+def _compiles_float64(place: Sharding) -> bool:
+    try:
+        with jax.enable_x64(True):
+            jax.jit(lambda x: x * x + x, in_shardings=place).lower(1.0).compile()
+    except Exception:  # each platform has its own
+        return False
+    return True
 
 
 def _place(device: Any) -> Any:

@@ -24,11 +24,20 @@ Function = Callable[[Any, Any, Any], Any]
 class Draws(Protocol):
     """``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
 
+    @property
+    def stratified(self) -> bool:
+        """Whether ``u`` has a second row, whose order says which draw gets which stratum."""
+        ...
+
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of ``u`` for n timesteps."""
         ...
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any: ...
+
+    def at(self, u: Any, xp: Any, special: Any) -> Any:
+        """Evaluate at numbers that are in their strata already."""
+        ...
 
 
 class Backend:
@@ -149,6 +158,10 @@ class Backend:
         return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
 
     # What the samplers need
+
+    def is_symbolic(self, n: Any) -> bool:
+        """Whether ``n`` is a size as an exporter traces it: no number, but what can index, and no array."""
+        return hasattr(type(n), "__index__") and not hasattr(n, "shape")
 
     def dtype(self, dtype: Any) -> Any:
         """Find this framework's dtype of that name; float32 if None."""

@@ -25,7 +25,7 @@ from fastgen_rf.arithmetic import Functions
 from fastgen_rf.arithmetic._slope import coefficients
 from fastgen_rf.arithmetic._term import source
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
+from fastgen_rf.backends._standard import Draws, Function
 
 
 class JaxBackend(NumpyDtypes):
@@ -197,8 +197,13 @@ def _elementwise(t: Any, like: Any) -> Any:
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _evaluate(formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any) -> Any:
     with jax.enable_x64(True):
-        times = tuple(with_trailing_axes(jnp.asarray(time), first.ndim) for time in times)
+        times = tuple(_with_trailing_axes(jnp.asarray(time), first.ndim) for time in times)
     return _run(_Applied(formula, relative), dtype, first, second, *times)
+
+
+def _with_trailing_axes(t: Any, rank: int) -> Any:
+    """``t`` with trailing singleton axes, by a reshape: a gradient undoes an index with None by a sum."""
+    return t.reshape(*t.shape, *(1,) * (rank - t.ndim))
 
 
 @partial(jax.jit, static_argnums=0)

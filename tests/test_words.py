@@ -128,7 +128,7 @@ def test_infinities_and_overflow_are_float32s():
 
 
 class Contracted:
-    """A float32 array whose products enter sums rounded or not, as a coin decides: a compiler need not be consistent."""
+    """A float32 array whose products enter sums rounded or not, as a coin decides: no compiler is consistent."""
 
     coin = np.random.default_rng(12)
 

@@ -217,6 +217,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 
+@nox.session(name="random-words")
+def random_words(session: nox.Session) -> None:
+    """Compare a hundred million random elements, computed without float64, with float64's."""
+    install(session, "-e", ".", "strict", "bench")
+    session.run("python", "-m", "tests.random_words", *(session.posargs or ["100000000"]))
+
+
 @nox.session
 def figures(session: nox.Session) -> None:
     """Draw the pictures of the documentation's pages on timesteps and predictions anew."""

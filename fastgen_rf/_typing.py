@@ -29,7 +29,7 @@ TimeT = TypeVar("TimeT", bound=Array | float)
 Formula: TypeAlias = Callable[[Any, Any, Any, Functions], Any]
 """``formula(first, second, t, fn)``: one RF formula in plain operators and the functions ``fn``.
 
-The operands are float64 arrays, Python floats or double-words; the formula cannot tell.
+The operands are float64 arrays, Python floats or words of float32; the formula cannot tell.
 """
 
 TimeFormula: TypeAlias = Callable[[Any, Any, Functions], Any]

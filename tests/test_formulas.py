@@ -132,8 +132,7 @@ def test_result_is_the_exact_value_rounded_once(xp, dtype, formula):
     first, second, t = inputs(xp, dtype)
     result = getattr(rf, formula)(first, second, t)
     got = np.asarray(xp.numpy(result), dtype=np.float64).ravel().tolist()
-    # four roundings at most in float64, or those of double-word arithmetic (Joldes et al. 2017)
-    inside = Fraction(4, 2**53) if xp.has_float64 else Fraction(20, 2**48)
+    inside = Fraction(4, 2**53)  # four roundings at most in float64
     for value, element in zip(got, elements(xp, first, second, t), strict=True):
         terms, denominator = EXACT[formula](*element)
         exact = sum(terms) / denominator

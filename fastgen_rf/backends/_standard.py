@@ -2,7 +2,7 @@
 
 :class:`Backend` is the interface: every other file here subclasses it and overrides what its framework does
 otherwise. As it stands it serves any namespace of the standard (array_api_strict, dask, ...): formulas in float64,
-or on double-words where the device has none; timesteps drawn and inverted on the host, then moved.
+or on float32 words where the device has none; timesteps drawn and inverted on the host, then moved.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Functions
-from fastgen_rf.arithmetic._doubleword import FUNCTIONS as DOUBLEWORDS
-from fastgen_rf.arithmetic._doubleword import DoubleWord
+from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
+from fastgen_rf.arithmetic._words import Words
 
 Function = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
@@ -128,22 +128,21 @@ class Backend:
         return self._narrow(formula(wide, self._functions(wide)), time.dtype)
 
     def _wide(self, array: Any, rank: int) -> Any:
-        """A float as it is, an array in float64 or as a double-word, with trailing axes up to ``rank``."""
-        if isinstance(array, (float, DoubleWord)):
+        """A float as it is, an array in float64 or as words of float32, with trailing axes up to ``rank``."""
+        if isinstance(array, (float, Words)):
             return array
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
             return self.astype(array, self.xp.float64)
-        single = self.astype(array, self.xp.float32)
-        return DoubleWord(single, self.xp.zeros_like(single), self.xp)
+        return Words.of(self.astype(array, self.xp.float32), self.xp)
 
     def _narrow(self, result: Any, dtype: Any) -> Any:
-        return self.astype(result.hi if isinstance(result, DoubleWord) else result, dtype)
+        return self.astype(result.float32() if isinstance(result, Words) else result, dtype)
 
     def _functions(self, t: Any) -> Functions:
         if isinstance(t, float):
             return FLOATS
-        return DOUBLEWORDS if isinstance(t, DoubleWord) else self.functions
+        return WORDS if isinstance(t, Words) else self.functions
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         """``function(array)`` elementwise in float64, cast to the array's dtype; ``special``: it has special functions.

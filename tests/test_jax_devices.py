@@ -1,0 +1,51 @@
+"""JAX made to go without float64: called eagerly, and under ``jax.jit``, which contracts ``a b + c`` on the CPU."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fastgen_rf.backends._jax import JaxBackend
+from tests.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
+
+
+@pytest.fixture(autouse=True)
+def _without_float64(monkeypatch):
+    monkeypatch.setattr(JaxBackend, "has_float64", lambda self, device: False)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1e-6, 1e6)], ids=str)
+@pytest.mark.parametrize("call", CALLS)
+def test_jit_gives_float64s_numbers(call, scales):
+    first, second = arrays(scales)
+    compiled = jax.jit(CALLS[call])
+    for t in ARRAY_TIMES.values():
+        assert off(np.asarray(compiled(first, second, t)), wanted(call, first, second, t)) == 0
+
+
+@pytest.mark.parametrize("t", FLOAT_TIMES)
+@pytest.mark.parametrize("call", ["add_noise", "x0_to_eps", "v to score", "score to v", "ode_step to 0.1"])
+def test_jit_with_a_python_float_t_gives_float64s_numbers(call, t):
+    first, second = arrays((1.0, 1.0))
+    got = jax.jit(lambda first, second: CALLS[call](first, second, t))(first, second)
+    assert off(np.asarray(got), wanted(call, first, second, t)) == 0
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_eager_call_gives_float64s_numbers(call):
+    first, second = arrays((1.0, 1.0))
+    for t in (1 / 3, ARRAY_TIMES["ordinary"]):
+        got = CALLS[call](jnp.asarray(first), jnp.asarray(second), t if isinstance(t, float) else jnp.asarray(t))
+        assert off(np.asarray(got), wanted(call, first, second, t)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("t", [0.3, 0.7])
+def test_narrow_results_are_float64s_by_way_of_float32(dtype, t):
+    first, second = (jnp.asarray(array, dtype) for array in arrays((1.0, 1.0)))
+    host = [np.asarray(array).astype(np.float32) for array in (first, second)]
+    for call in ("add_noise", "x0_to_eps", "v to score"):
+        got = jax.jit(lambda first, second, call=call: CALLS[call](first, second, t))(first, second)
+        assert off(np.asarray(got), wanted(call, *host, t).astype(got.dtype)) == 0

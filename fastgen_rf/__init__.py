@@ -22,7 +22,7 @@ from fastgen_rf.flow_matching import (
 from fastgen_rf.paths import convert_state, convert_time
 from fastgen_rf.predictions import convert_prediction, flow_step, ode_step
 from fastgen_rf.schedule import make_t_list, resolution_shift, shift_timesteps
-from fastgen_rf.timesteps import SampleTimestepConfig, timestep_density, timestep_quantile
+from fastgen_rf.timesteps import SampleTimestepConfig, sample_timestep_pairs, timestep_density, timestep_quantile
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ __all__ = [
     "rf_alpha",
     "rf_sigma",
     "sample_from_t_list",
+    "sample_timestep_pairs",
     "sample_timesteps",
     "shift_timesteps",
     "timestep_density",

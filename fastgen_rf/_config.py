@@ -26,8 +26,8 @@ class SampleTimestepConfig:
     ``time_dist_type``         t
     ========================== =======================================================================================
     ``"uniform"``              ``[U]``
-    ``"logitnormal"``          ``[sigmoid(Z p_std + p_mean)]`` (SD3, Flux)
-    ``"lognormal"``            ``exp(Z p_std + p_mean)`` truncated to ``[min_t, max_t]``
+    ``"logitnormal"``          ``[sigmoid(Z p_std + p_mean)]`` (SD3, Flux; EDM's law, log-normal in sigma)
+    ``"lognormal"``            ``exp(Z p_std + p_mean)`` truncated to ``[min_t, max_t]``, as t (FastGen; not EDM's law)
     ``"shifted"``              ``u = [U]``, then ``shift u / (1 + (shift - 1) u)``, clamped (Wan 2.2)
     ``"polynomial"``           one of the 1000 points of ``linspace(min_t, max_t, 1000)``
     ``"shifted_logitnormal"``  the ``"logitnormal"`` draw, shifted and clamped as ``"shifted"`` is

@@ -1,8 +1,8 @@
-"""Training timesteps: the two samplers, and the quantile function and density of the laws that they draw from.
+"""Training timesteps: the samplers, and the quantile function and density of the laws that they draw from.
 
 A timestep is ``t = Q(u)``: a backend supplies ``u``, uniform on (0, 1) in float64, and the special functions of ``u``;
-:mod:`fastgen_rf._laws` has Q. Whatever the law and dtype, ``t`` is bounded in float64 by the outermost values of that
-dtype inside ``[min_t, max_t]``.
+:mod:`fastgen_rf._laws` has Q, and :mod:`fastgen_rf._draws` makes times and pairs of them of it. Whatever the law and
+dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside ``[min_t, max_t]``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,23 @@ import numpy as np
 
 from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, check_finite, checked_config, checked_rungs
+from fastgen_rf._draws import Pairs, Quantile, Times
 from fastgen_rf._evaluate import checked_time, floating_backend
-from fastgen_rf._typing import InverseCdf, TimeT
+from fastgen_rf._typing import TimeT
 from fastgen_rf.backends import Backend, backend_for_draws
 
-__all__ = ["SampleTimestepConfig", "sample_from_t_list", "sample_timesteps", "timestep_density", "timestep_quantile"]
+__all__ = [
+    "SampleTimestepConfig",
+    "sample_from_t_list",
+    "sample_timestep_pairs",
+    "sample_timesteps",
+    "timestep_density",
+    "timestep_quantile",
+]
 
 
 def sample_timesteps(
-    n: int,
+    n: int | tuple[int, ...],
     cfg: Any,
     *,
     rng: Any = None,
@@ -40,8 +48,8 @@ def sample_timesteps(
 
     Parameters
     ----------
-    n : int
-        How many; static under ``jax.jit``.
+    n : int or tuple of int
+        How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
         The law, or any object with its first seven attributes; static under ``jax.jit``.
     rng : generator, key, int or None
@@ -58,17 +66,18 @@ def sample_timesteps(
     stratified : bool
         Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
         range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.
+        A shape has as many parts as elements.
 
     Returns
     -------
-    array, shape (n,)
+    array, shape (n,) or n
         Timesteps in ``[min_t, max_t]`` as real numbers, in every dtype.
 
     Raises
     ------
     TypeError
-        If n is no integer, stratified no bool, cfg lacks an attribute, or rng, xp, device and dtype name no framework
-        or two.
+        If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
+        device and dtype name no framework or two.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
@@ -80,14 +89,77 @@ def sample_timesteps(
     array([0.63668776, 0.27024713, 0.04189158], dtype=float32)
     """
     config = checked_config(cfg)
-    if not isinstance(stratified, bool):
-        raise TypeError(f"stratified must be True or False, got {stratified!r}")
-    backend, dtype = _resolved(n, rng, xp, device, dtype)
-    return backend.sample(n, _bounded(config, backend, dtype, stratified), rng, device, dtype)
+    _check_stratified(stratified)
+    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    (t,) = backend.sample(shape, Times(_bounded(config, backend, dtype), stratified), rng, device, dtype)
+    return t
+
+
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: Any = None,
+    xp: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> tuple[Any, Any]:
+    """Draw n pairs of times for flow maps: ``t, r = max(Q(U), Q(V)), min(Q(U), Q(V))``, or r = t in a share of them.
+
+    An average velocity that steps from t to r is trained on such pairs, and on r = t, where it is the velocity itself:
+    MeanFlow (arXiv:2505.13447). Which samples have r = t is decided for each on its own, independently of U and V.
+
+    Parameters
+    ----------
+    n : int or tuple of int
+        How many, or the shape of t and of r: ``(B, F)`` for a pair per frame. Static under ``jax.jit``.
+    cfg : SampleTimestepConfig
+        The law of either draw, as in :func:`sample_timesteps`.
+    equal : float
+        Probability, in [0, 1], that r is exactly t, the larger draw; static under ``jax.jit``.
+    rng, xp, device, dtype
+        As in :func:`sample_timesteps`.
+    stratified : bool
+        Whether both draws are stratified, each on its own, and r = t in ``n equal`` of the pairs, rounded up or down
+        at random with that mean; which ones is random.
+
+    Returns
+    -------
+    t, r : arrays, shape (n,) or n
+        ``min_t <= r <= t <= max_t`` as real numbers, in every dtype. A law with atoms, and rounding to a narrow dtype,
+        make r = t in some pairs more.
+
+    Raises
+    ------
+    TypeError
+        If equal is no number (a bool and an array are none), and as :func:`sample_timesteps`.
+    ValueError
+        If equal lies outside [0, 1], and as :func:`sample_timesteps`.
+
+    Examples
+    --------
+    >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
+    >>> t, r = sample_timestep_pairs(4, cfg, rng=np.random.default_rng(0), stratified=True)
+    >>> t, r
+    (array([0.65892196, 0.98280054, 0.70355546, 0.25462365], dtype=float32),
+     array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
+    """
+    config = checked_config(cfg)
+    if isinstance(equal, bool) or not isinstance(equal, numbers.Real):
+        raise TypeError(f"equal must be a number in [0, 1], got {equal!r}")
+    if not 0 <= equal <= 1:  # NaN fails too
+        raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
+    _check_stratified(stratified)
+    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    pairs = Pairs(_bounded(config, backend, dtype), stratified, float(equal))
+    t, r = backend.sample(shape, pairs, rng, device, dtype)
+    return t, r
 
 
 def sample_from_t_list(
-    n: int,
+    n: int | tuple[int, ...],
     t_list: Any,
     *,
     rng: Any = None,
@@ -99,8 +171,8 @@ def sample_from_t_list(
 
     Parameters
     ----------
-    n : int
-        How many; static under ``jax.jit``.
+    n : int or tuple of int
+        How many, or the shape of the result; static under ``jax.jit``.
     t_list : sequence of float
         At least two rungs, strictly descending from at most 1 to 0.
     rng, xp, device, dtype
@@ -108,13 +180,14 @@ def sample_from_t_list(
 
     Returns
     -------
-    array, shape (n,)
+    array, shape (n,) or n
         Rungs as dtype rounds them, save that a rung below 1 stays below 1.
 
     Raises
     ------
     TypeError
-        If n is no integer, a rung no number, or rng, xp, device and dtype name no framework or two.
+        If n is neither an integer nor a tuple of integers, a rung no number, or rng, xp, device and dtype name no
+        framework or two.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
@@ -124,10 +197,11 @@ def sample_from_t_list(
     array([0.75, 1.  , 1.  , 1.  ], dtype=float32)
     """
     rungs = checked_rungs(t_list)
-    backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
     below_one = 1.0 - backend.finfo(dtype)[0] / 2
     rungs = tuple(rung if rung == 1 else min(rung, below_one) for rung in rungs)
-    return backend.sample(n, Quantile(_rung, rungs, 0.0, 1.0), rng, device, dtype)
+    (t,) = backend.sample(shape, Times(Quantile(_rung, rungs, 0.0, 1.0)), rng, device, dtype)
+    return t
 
 
 def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
@@ -229,29 +303,6 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
 
 
 @dataclass(frozen=True)
-class Quantile:
-    """A law at one config, bounded: what a backend evaluates, and a static argument under ``jax.jit``."""
-
-    law: InverseCdf
-    config: Any
-    low: float
-    high: float
-    stratified: bool = False
-
-    def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers that n draws take."""
-        return (2, n) if self.stratified else (n,)
-
-    def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        return self.at((xp.argsort(u[1]) + u[0]) / u.shape[1] if self.stratified else u, xp, special)
-
-    def at(self, u: Any, xp: Any, special: Any) -> Any:
-        """Evaluate the quantile at ``u``, one for each draw, stratified already where it is to be."""
-        u = xp.clip(u, 0.0, 1.0)
-        return xp.clip(self.law(u, self.config, xp, special), self.low, self.high)
-
-
-@dataclass(frozen=True)
 class Density:
     """The density of a law at one config, as a backend evaluates it."""
 
@@ -270,14 +321,14 @@ def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
     return t
 
 
-def _bounded(config: SampleTimestepConfig, backend: Backend, dtype: Any, stratified: bool = False) -> Quantile:
+def _bounded(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
     """The law of ``config`` between the outermost values of ``dtype`` inside ``[min_t, max_t]``."""
     eps, tiny = backend.finfo(dtype)
     low = _on_grid(config.min_t, eps, tiny, math.ceil)
     high = _on_grid(config.max_t, eps, tiny, math.floor)
     if low > high:
         raise ValueError(f"dtype {dtype} has no value in [min_t, max_t] = [{config.min_t!r}, {config.max_t!r}]")
-    return Quantile(_laws.quantile, config, low, high, stratified)
+    return Quantile(_laws.quantile, config, low, high)
 
 
 def _on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
@@ -286,14 +337,21 @@ def _on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
     return float(rounding(x / spacing) * spacing)
 
 
-def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[Backend, Any]:
-    """Check what both samplers take; the framework that draws, and its dtype."""
-    if isinstance(n, numbers.Integral) and n < 0:
+def _check_stratified(stratified: Any) -> None:
+    if not isinstance(stratified, bool):
+        raise TypeError(f"stratified must be True or False, got {stratified!r}")
+
+
+def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any]:
+    """Check what every sampler takes; the shape to draw, the framework that draws, and its dtype."""
+    shape = n if isinstance(n, tuple) else (n,)
+    if any(isinstance(size, numbers.Integral) and size < 0 for size in shape):
         raise ValueError(f"n must not be negative, got {n!r}")
     backend = backend_for_draws(rng, xp, device, dtype)
-    if isinstance(n, bool) or not (isinstance(n, numbers.Integral) or backend.is_symbolic(n)):
-        raise TypeError(f"n must be an integer, got {n!r}")
+    for size in shape:
+        if isinstance(size, bool) or not (isinstance(size, numbers.Integral) or backend.is_symbolic(size)):
+            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
-    return backend, dtype
+    return shape, backend, dtype

@@ -345,3 +345,22 @@ def test_a_dtype_that_is_not_real_floating_raises(sample: Any, dtype: Any) -> No
 def test_a_traced_n_raises() -> None:
     with pytest.raises(TypeError, match="n must be an integer"):
         jax.jit(lambda n: rf.sample_timesteps(n, SHIFTED, rng=key()))(4)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_pairs_trace_under_jit_vmap_and_strict_promotion(stratified):
+    cfg = rf.SampleTimestepConfig()
+
+    def draw(key):
+        return rf.sample_timestep_pairs((2, 8), cfg, rng=key, stratified=stratified)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    eager = [draw(key) for key in keys]
+    with jax.numpy_dtype_promotion("strict"):
+        compiled = [jax.jit(draw)(key) for key in keys]
+    mapped = jax.vmap(draw)(keys)
+    for i in range(2):
+        together = np.stack([np.asarray(pair[i]) for pair in eager])
+        assert together.shape == (3, 2, 8)
+        assert np.array_equal(together, np.stack([np.asarray(pair[i]) for pair in compiled]))
+        assert np.array_equal(together, np.asarray(mapped[i]))

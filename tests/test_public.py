@@ -32,6 +32,7 @@ MORE = {
     "make_t_list",
     "ode_step",
     "resolution_shift",
+    "sample_timestep_pairs",
     "shift_timesteps",
     "timestep_density",
     "timestep_quantile",

@@ -346,3 +346,33 @@ def test_without_float64_a_seed_still_reproduces_a_draw() -> None:
 def test_without_float64_the_quantile_of_a_tensor_says_where_to_go() -> None:
     with pytest.raises(TypeError, match="without float64 or special functions: pass a NumPy array"):
         rf.timestep_quantile(torch.rand(3), SHIFTED)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_pairs_compile_in_one_graph(stratified):
+    cfg = rf.SampleTimestepConfig()
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def draw(x):
+        return rf.sample_timestep_pairs((len(x), 4), cfg, device=x.device, stratified=stratified)
+
+    for n in (3, 5):
+        t, r = draw(torch.zeros(n))
+        assert t.shape == r.shape == (n, 4)
+        assert bool(torch.all(r <= t))
+        assert bool(torch.all((cfg.min_t <= r.double()) & (t.double() <= cfg.max_t)))
+        assert bool(torch.any(r == t))
+
+
+def test_ranks_that_draw_the_batch_of_all_take_their_slice_of_the_pairs():
+    cfg = rf.SampleTimestepConfig()
+    whole = rf.sample_timestep_pairs(32, cfg, rng=torch.Generator().manual_seed(7), stratified=True)
+    parts = [
+        [
+            time[8 * rank : 8 * rank + 8]
+            for time in rf.sample_timestep_pairs(32, cfg, rng=torch.Generator().manual_seed(7), stratified=True)
+        ]
+        for rank in range(4)
+    ]
+    for time, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(time, torch.cat(shares))

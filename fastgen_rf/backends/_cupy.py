@@ -6,6 +6,7 @@ Unlike PyTorch and JAX, CuPy allocates and launches on the current device, so ea
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,14 +66,15 @@ class CupyBackend(NumpyDtypes):
         if rng is not None and not isinstance(rng, kinds):
             raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
 
-    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
                 rng = cupy.random.default_rng(rng)
             if rng is None:
                 rng = cupy.random.get_random_state()
-            draw = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
-            return self.astype(quantile(draw(quantile.shape(n), dtype=cupy.float64), cupy, functions), dtype)
+            uniform = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
+            times = draws(uniform(draws.shape(math.prod(shape)), dtype=cupy.float64), cupy, functions)
+            return tuple(self.astype(t, dtype).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with cupy.cuda.Device(_ordinal(device)):

@@ -9,6 +9,7 @@ of whatever order (:func:`_run`). Random words are drawn outside the scope, whos
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ class JaxBackend(NumpyDtypes):
         if rng.ndim != (1 if raw else 0):
             raise ValueError(f"rng must be one JAX key, got keys of shape {rng.shape}: vmap over them")
 
-    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         key = jax.random.key(rng) if isinstance(rng, int) else rng
         place = _place(device)
         if place is not None and not isinstance(key, Tracer) and key.committed:
@@ -96,8 +97,8 @@ class JaxBackend(NumpyDtypes):
             if key.sharding.device_set != devices:
                 raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
         where = key.sharding if place is None and not isinstance(key, Tracer) else place
-        t = (_sample if self.has_float64(where) else _sample_on_host)(n, quantile, key, dtype)
-        return t if place is None else _put(t, place)
+        times: tuple[Any, ...] = (_sample if self.has_float64(where) else _sample_on_host)(shape, draws, key, dtype)
+        return times if place is None else tuple(_put(t, place) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with jax.enable_x64(True):  # else a float64 asked for comes out as float32
@@ -250,28 +251,34 @@ _FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))
-def _sample(n: Any, quantile: Draws, key: Any, dtype: Any) -> Any:
-    words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
+def _sample(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
+    n = math.prod(shape)
+    words = jax.random.bits(key, (2, *draws.shape(n)), jnp.uint32)
     # Sorted as words: a TPU cannot sort float64.
-    order = jnp.lexsort((words[1, 1], words[0, 1])) if quantile.stratified else None
+    order = jnp.lexsort((words[1, ..., 1, :], words[0, ..., 1, :])) if draws.stratified else None
     with jax.enable_x64(True):
         high, low = words.astype(jnp.float64)
         u = high * 2.0**-32 + low * 2.0**-64
-        if order is not None:
-            u = (order.astype(jnp.float64) + u[0]) / jnp.float64(n)
-        return quantile.at(u, jnp, jax.scipy.special).astype(dtype)
+        if order is None:
+            times = draws(u, jnp, jax.scipy.special)
+        else:
+            strata = order.astype(jnp.float64)
+            times = draws.times(u[..., 0, :], strata, jnp.float64(n), jnp, jax.scipy.special)
+        return tuple(t.astype(dtype).reshape(shape) for t in times)
 
 
-def _sample_on_host(n: Any, quantile: Draws, key: Any, dtype: Any) -> Any:
+def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
     def on_host(words: Any) -> Any:
         from scipy import special
 
         high, low = np.asarray(words).astype(np.float64)
-        return quantile(high * 2.0**-32 + low * 2.0**-64, np, special).astype(dtype)
+        times = draws(high * 2.0**-32 + low * 2.0**-64, np, special)
+        return tuple(t.astype(dtype).reshape(shape) for t in times)
 
-    words = jax.random.bits(key, (2, *quantile.shape(n)), jnp.uint32)
-    described: Any = jax.eval_shape(lambda: jnp.zeros(n, dtype))
-    return jnp.asarray(jax.pure_callback(on_host, described, words, vmap_method="sequential"))
+    words = jax.random.bits(key, (2, *draws.shape(math.prod(shape))), jnp.uint32)
+    described: Any = jax.eval_shape(lambda: (jnp.zeros(shape, dtype),) * draws.count)
+    times: tuple[Any, ...] = jax.pure_callback(on_host, described, words, vmap_method="sequential")
+    return times
 
 
 @jax.jit

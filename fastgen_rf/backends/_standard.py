@@ -7,8 +7,9 @@ or on float32 words where the device has none; timesteps drawn and inverted on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -22,21 +23,26 @@ Function = Callable[[Any, Any, Any], Any]
 
 
 class Draws(Protocol):
-    """``quantile(u, xp, special)``: float64 timesteps from float64 ``u``, already inside the dtype's bounds."""
+    """What is drawn for each sample, one time or several, of uniform numbers: float64, inside the dtype's bounds."""
+
+    count: ClassVar[int]
+    """How many times a sample has."""
 
     @property
     def stratified(self) -> bool:
-        """Whether ``u`` has a second row, whose order says which draw gets which stratum."""
+        """Whether ``u`` has a last axis but one of length 2: places in strata, and numbers that order the strata."""
         ...
 
     def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of ``u`` for n timesteps."""
+        """Shape of ``u`` for n samples."""
         ...
 
-    def __call__(self, u: Any, xp: Any, special: Any) -> Any: ...
+    def __call__(self, u: Any, xp: Any, special: Any) -> tuple[Any, ...]:
+        """Arrays of shape (n,), made of uniform numbers ``u``."""
+        ...
 
-    def at(self, u: Any, xp: Any, special: Any) -> Any:
-        """Evaluate at numbers that are in their strata already."""
+    def times(self, u: Any, stratum: Any, n: Any, xp: Any, special: Any) -> tuple[Any, ...]:
+        """The same at places ``u`` in strata of n; unstratified ``u`` are places in stratum 0 of 1."""
         ...
 
 
@@ -180,17 +186,18 @@ class Backend:
         if rng is not None and not isinstance(rng, int):
             raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
 
-    def sample(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
-        """Draw ``n`` values of ``quantile(U)``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
+    def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
+        """Draw the arrays of ``draws`` in ``shape``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
         if not isinstance(rng, np.random.Generator):
-            return self.draw(n, quantile, rng, device, dtype)
+            return self.draw(shape, draws, rng, device, dtype)
         from scipy import special
 
-        return self.from_host(quantile(rng.random(quantile.shape(n)), np, special), device, dtype)
+        times = draws(rng.random(draws.shape(math.prod(shape))), np, special)
+        return tuple(self.from_host(t.reshape(shape), device, dtype) for t in times)
 
-    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
-        """Draw ``n`` values of ``quantile(U)`` on ``device`` with this framework's generator."""
-        return self.sample(n, quantile, np.random.default_rng(rng), device, dtype)
+    def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
+        """Draw the arrays of ``draws`` in ``shape`` on ``device`` with this framework's generator."""
+        return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""

@@ -71,7 +71,7 @@ class TorchBackend(Backend):
         if rng is not None and not isinstance(rng, (int, torch.Generator)):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
 
-    def draw(self, n: int, quantile: Draws, rng: Any, device: Any, dtype: Any) -> Any:
+    def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
             device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
         device = torch.device(device)
@@ -83,14 +83,13 @@ class TorchBackend(Backend):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
         else:
             options = {"generator": rng}
+        size = draws.shape(math.prod(shape))
         if self.has_float64(device):
-            u = torch.rand(quantile.shape(n), dtype=torch.float64, device=device, **options)
-            return self.astype(quantile(u, torch, torch.special), dtype)
-        words = (
-            torch.randint(2**24, (2, *quantile.shape(n)), dtype=torch.int32, device=device, **options).cpu().double()
-        )
-        u = words[0] * 2.0**-24 + words[1] * 2.0**-48
-        return self.astype(quantile(u, torch, torch.special), dtype).to(device)
+            times = draws(torch.rand(size, dtype=torch.float64, device=device, **options), torch, torch.special)
+        else:
+            words = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
+            times = draws(words[0] * 2.0**-24 + words[1] * 2.0**-48, torch, torch.special)
+        return tuple(self.astype(t, dtype).to(device).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         host = torch.as_tensor(values, device="cpu").to(dtype)

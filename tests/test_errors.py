@@ -370,9 +370,9 @@ def test_a_negative_n_is_a_value_error(xp, sampler, n):
 
 
 @both_samplers
-@pytest.mark.parametrize("n", [None, 3.0, "3", True, (3,), np.float64(3)], ids=repr)
+@pytest.mark.parametrize("n", [None, 3.0, "3", True, (3, 1.5), np.float64(3)], ids=repr)
 def test_an_n_that_is_no_integer_is_a_type_error(xp, sampler, n):
-    with raises(TypeError, "n must be an integer, got"):
+    with raises(TypeError, "n must be an integer or a tuple of integers, got"):
         draw(sampler, n, rng=0, **xp.draw_args)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from dataclasses import dataclass, fields
 from typing import Any
 
 from fastgen_rf._laws import LAWS
+from fastgen_rf._numbers import finite
 
-__all__ = ["SampleTimestepConfig", "check_finite", "checked_config", "checked_rungs"]
+__all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
 _MODE_SCALE_LIMIT = 2 / (math.pi - 2)  # beyond it the map of "mode" turns back
 
@@ -44,11 +44,12 @@ class SampleTimestepConfig:
     min_t, max_t : float
         Every t lies in ``[min_t, max_t]``, ``0 <= min_t < max_t <= 1``; ``min_t > 0`` for ``"loguniform"``.
     shift : float
-        At least 1; larger values favour noise. Used by ``"shifted"`` and ``"shifted_logitnormal"``.
+        Positive; above 1 it favours noise, below 1 data. Used by ``"shifted"`` and ``"shifted_logitnormal"``.
     p_mean, p_std : float
         Mean and (positive) standard deviation of the normal variable of the laws with ``normal`` in their names.
-    t_list : sequence of float, optional
-        The rungs of a multi-step student, strictly descending from at most 1 to 0. Stored as a tuple.
+    t_list : sequence of float or array of any framework, optional
+        The rungs of a multi-step student, strictly descending from at most 1 to 0. Read on the host, as configuration
+        is, and stored as a tuple of floats.
     truncate : bool
         Whether the law is taken on its natural support, without ``[...]`` and clamp, and conditioned on
         ``[min_t, max_t]`` instead, exactly and without rejection.
@@ -83,19 +84,20 @@ class SampleTimestepConfig:
     beta_b: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.time_dist_type, str) or self.time_dist_type not in LAWS:
+        if not isinstance(self.time_dist_type, str):
+            raise TypeError(f"time_dist_type must be a string, got {self.time_dist_type!r}")
+        if self.time_dist_type not in LAWS:
             raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
-            check_finite(getattr(self, name), name)
-            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's float32 and Fractions, too
+            object.__setattr__(self, name, finite(getattr(self, name), name))  # NumPy's float32 and Fractions, too
         if not 0 <= self.min_t < self.max_t <= 1:
             raise ValueError(
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
             )
         if self.time_dist_type == "loguniform" and self.min_t == 0:
             raise ValueError(f"min_t must be positive for the loguniform law, got {self.min_t!r}")
-        if self.shift < 1:
-            raise ValueError(f"shift must be at least 1, got {self.shift!r}")
+        if self.shift <= 0:
+            raise ValueError(f"shift must be positive, got {self.shift!r}")
         if self.p_std <= 0:
             raise ValueError(f"p_std must be positive, got {self.p_std!r}")
         if self.t_list is not None:
@@ -110,36 +112,36 @@ class SampleTimestepConfig:
             )
 
 
-_REQUIRED = ("time_dist_type", "min_t", "max_t", "shift", "p_mean", "p_std", "t_list")
+_REQUIRED = ("time_dist_type", "min_t", "max_t")
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
 
 
 def checked_config(cfg: Any) -> SampleTimestepConfig:
-    """``cfg`` as our own config: checked, hashable, and with defaults for what a foreign one lacks."""
+    """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
-    missing = [name for name in _REQUIRED if not hasattr(cfg, name)]
+    law = getattr(cfg, "time_dist_type", None)
+    needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
+    missing = [name for name in needed if not hasattr(cfg, name)]
     if missing:
         raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
-    return SampleTimestepConfig(**{name: getattr(cfg, name) for name in _FIELDS if hasattr(cfg, name)})
+    given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
+    return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
 
 def checked_rungs(t_list: Any) -> tuple[float, ...]:
-    """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0."""
+    """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
     if isinstance(t_list, str) or not hasattr(t_list, "__iter__"):
         raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(t_list)
-    for rung in rungs:
-        check_finite(rung, "t_list")
+    rungs = tuple(finite(_read(rung), "t_list") for rung in _read(t_list))
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
         raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
-    return tuple(float(rung) for rung in rungs)
+    return rungs
 
 
-def check_finite(value: Any, name: str) -> None:
-    """Check that ``value`` is a finite real number; ``name`` is what its caller knows it by."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+def _read(value: Any) -> Any:
+    """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return float(value) if getattr(value, "shape", None) == () else value

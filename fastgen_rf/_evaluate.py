@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, of_one_framework
 
@@ -50,7 +51,9 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
     other_name, other = second
     backend = floating_backend(array, name)
     _check_belongs(backend, array, name, other, other_name)
-    if other.shape != array.shape:
+    if other.shape != array.shape and not (
+        len(other.shape) == len(array.shape) and all(map(may_equal, other.shape, array.shape))
+    ):
         raise ValueError(
             f"{name} and {other_name} must have the same shape, got {_show(array.shape)} and {_show(other.shape)}"
         )
@@ -58,7 +61,7 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
 
 
 def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> Any:
-    """Check that ``t`` is a time and fits the array ``first``; a Python number becomes a float."""
+    """Check that ``t`` is a time and fits the array ``first``; a number becomes a float."""
     time = checked_time(t, name)
     if not isinstance(time, float):
         array_name, array = first
@@ -83,17 +86,18 @@ def floating_backend(array: Array, name: str) -> Backend:
 
 
 def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a Python number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    given, t = t, plain(t)
     if isinstance(t, float):
         if not 0.0 <= t <= 1.0:  # NaN fails too
-            raise ValueError(f"{name} must lie in [0, 1], got {t!r}")
-        return t if type(t) is float else float(t)  # numpy.float64 times a tensor asks NumPy to multiply
+            raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
+        return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
-        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {t!r}{hint}")
-    return t
+        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
+    return given
 
 
 def fits(shape: Any, target: Any) -> bool:
@@ -101,7 +105,12 @@ def fits(shape: Any, target: Any) -> bool:
     rank = len(shape)
     if shape == target[:rank]:  # nearly every call
         return True
-    return rank <= len(target) and all(n in (1, m) for n, m in zip(shape, target, strict=False))
+    return rank <= len(target) and all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
+
+
+def may_equal(n: Any, m: Any) -> bool:
+    """Whether two sizes are equal, or one of them is not known: None in the standard, NaN in dask."""
+    return bool(n == m or n is None or m is None or n != n or m != m)
 
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:

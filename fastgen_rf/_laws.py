@@ -27,6 +27,8 @@ class Law:
     """Quantile of the law that is scaled, then shifted, then clamped; None: the law itself is scaled."""
     bounded: bool = False
     """Whether ``[min_t, max_t]`` is the law's own support, so that there is nothing to scale."""
+    uses: tuple[str, ...] = ()
+    """The config's fields, besides the bounds, that the law has a use for."""
 
 
 def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
@@ -42,7 +44,7 @@ def density(t: Any, c: Any, xp: Any) -> Any:
     """Return the density of config ``c``, which has one, at ``t``: 0 outside its bounds, NaN at NaN."""
     law = LAWS[c.time_dist_type]
     evaluate: Any = law.density
-    inside = xp.clip(t, c.min_t, c.max_t)
+    inside = xp.where(t < c.min_t, c.min_t, xp.where(t > c.max_t, c.max_t, t))
     if c.truncate or law.bounded:
         value = evaluate(inside, 1 - inside, c, c.min_t, c.max_t, xp)
     else:
@@ -303,13 +305,15 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
 
 LAWS: dict[str, Law] = {
     "uniform": Law(_uniform, _uniform_density),
-    "logitnormal": Law(_logitnormal, _logitnormal_density),
-    "lognormal": Law(_lognormal, _lognormal_density, bounded=True),
-    "shifted": Law(_shifted, _shifted_density, shifts=_uniform),
+    "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std")),
+    "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std")),
+    "shifted": Law(_shifted, _shifted_density, shifts=_uniform, uses=("shift",)),
     "polynomial": Law(_polynomial, None, bounded=True),
-    "shifted_logitnormal": Law(_shifted_logitnormal, _shifted_logitnormal_density, shifts=_logitnormal),
-    "mode": Law(_mode, _mode_density),
+    "shifted_logitnormal": Law(
+        _shifted_logitnormal, _shifted_logitnormal_density, shifts=_logitnormal, uses=("shift", "p_mean", "p_std")
+    ),
+    "mode": Law(_mode, _mode_density, uses=("mode_scale",)),
     "cosmap": Law(_cosmap, _cosmap_density),
-    "beta": Law(_beta, _beta_density),
+    "beta": Law(_beta, _beta_density, uses=("beta_a", "beta_b")),
     "loguniform": Law(_loguniform, _loguniform_density, bounded=True),
 }

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
+from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, may_equal, mixed
+from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
@@ -299,7 +300,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     goal = tuple(target.shape)
     places = tuple(range(len(x.shape))) if axes is None else _normalised(axes, len(x.shape), len(goal))
     if len(places) > len(goal) or not all(
-        n in (1, goal[at]) or goal[at] == 1 for n, at in zip(x.shape, places, strict=True)
+        n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
         laid = f" laid on axes {places}" if axes is not None else ""
         raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{laid}")
@@ -312,9 +313,10 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
 
 def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
-    if not isinstance(axes, Sequence) or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
+    numbers: tuple[Any, ...] = tuple(map(plain, axes)) if isinstance(axes, Sequence) else (None,)
+    if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):
         raise TypeError(f"axes must be integers, got {axes!r}")
-    places = tuple(axis + goal if axis < 0 else axis for axis in axes)
+    places = tuple(axis + goal if axis < 0 else axis for axis in numbers)
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):
         raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {axes!r}")
     return places

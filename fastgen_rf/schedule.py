@@ -7,10 +7,12 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 from fastgen_rf import _formulas
-from fastgen_rf._config import check_finite
 from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
+from fastgen_rf._numbers import finite, positive
 from fastgen_rf._typing import TimeT
 
 __all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
@@ -47,11 +49,11 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     >>> shift_timesteps(np.array([0.0, 0.5, 1.0]), 3.0)
     array([0.  , 0.75, 1.  ])
     """
-    _check_positive(shift, "shift")
+    factor = positive(shift, "shift")
     time: Any = checked_time(t)
     if isinstance(time, float):
-        return shifted(time, float(shift))  # type: ignore[no-any-return]
-    return evaluate(_formulas.Shift(float(shift)), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
+        return shifted(time, factor)  # type: ignore[no-any-return]
+    return evaluate(_formulas.Shift(factor), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
 
 
 def resolution_shift(
@@ -94,13 +96,12 @@ def resolution_shift(
     >>> round(resolution_shift(1024 * 1024 // 256), 3)
     3.158
     """
-    for name, count in (("tokens", tokens), ("base_tokens", base_tokens), ("max_tokens", max_tokens)):
-        _check_positive(count, name)
-    for name, value in (("base_shift", base_shift), ("max_shift", max_shift)):
-        check_finite(value, name)
-    if base_tokens == max_tokens:
+    count = positive(tokens, "tokens")
+    least, most = positive(base_tokens, "base_tokens"), positive(max_tokens, "max_tokens")
+    low, high = finite(base_shift, "base_shift"), finite(max_shift, "max_shift")
+    if least == most:
         raise ValueError(f"base_tokens and max_tokens must differ, got {base_tokens!r} twice")
-    mu = base_shift + (max_shift - base_shift) / (max_tokens - base_tokens) * (tokens - base_tokens)
+    mu = low + (high - low) / (most - least) * (count - least)
     if mu > 700:
         raise ValueError(f"tokens must give a shift that float64 can hold, got {tokens!r}, whose logarithm is {mu:.4g}")
     return math.exp(mu)
@@ -124,14 +125,14 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     Returns
     -------
     tuple of steps + 1 floats
-        Strictly descending, from max_t to 0.
+        Strictly descending, from max_t to 0, in float32 as well.
 
     Raises
     ------
     TypeError
         If steps is no integer, or shift or max_t no number.
     ValueError
-        If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float64.
+        If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float32.
 
     Examples
     --------
@@ -144,19 +145,11 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
         raise TypeError(f"steps must be an integer, got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps!r}")
-    _check_positive(shift, "shift")
-    _check_positive(max_t, "max_t")
+    count, shift, max_t = int(steps), positive(shift, "shift"), positive(max_t, "max_t")
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
-    count, shift, max_t = int(steps), float(shift), float(max_t)
     first = shifted(max_t, shift)
     t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
-    if any(low >= high for high, low in itertools.pairwise(t_list)):
-        raise ValueError(f"shift and steps must keep the times apart in float64, got shift={shift!r}, steps={steps!r}")
+    if any(low >= high for high, low in itertools.pairwise(map(np.float32, t_list))):
+        raise ValueError(f"shift and steps must keep the times apart in float32, got shift={shift!r}, steps={steps!r}")
     return t_list
-
-
-def _check_positive(value: Any, name: str) -> None:
-    check_finite(value, name)
-    if value <= 0:
-        raise ValueError(f"{name} must be positive, got {value!r}")

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _laws
-from fastgen_rf._config import SampleTimestepConfig, check_finite, checked_config, checked_rungs
+from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
 from fastgen_rf._draws import Pairs, Quantile, Times
 from fastgen_rf._evaluate import checked_time, floating_backend
+from fastgen_rf._numbers import finite, plain
 from fastgen_rf._typing import TimeT
 from fastgen_rf.backends import Backend, backend_for_draws
 
@@ -173,8 +174,8 @@ def sample_from_t_list(
     ----------
     n : int or tuple of int
         How many, or the shape of the result; static under ``jax.jit``.
-    t_list : sequence of float
-        At least two rungs, strictly descending from at most 1 to 0.
+    t_list : sequence of float or array
+        At least two rungs, strictly descending from at most 1 to 0. An array of any framework is read on the host.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
 
@@ -290,14 +291,14 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
     if law.shifts and not config.truncate:
         raise ValueError(
-            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at max_t; "
+            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
             "with truncate=True it has one"
         )
-    time: Any = t
-    if not isinstance(t, float):
+    time: Any = plain(t)
+    if not isinstance(time, float):
         time = checked_time(t)
     if isinstance(time, float):
-        check_finite(time, "t")
+        time = finite(time, "t")
         return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
     return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
 

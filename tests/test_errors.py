@@ -243,7 +243,7 @@ OUT_OF_RANGE = [
     ("max_t", 1.0000001),
     ("max_t", math.inf),
     ("max_t", math.nan),
-    ("shift", 0.999),
+    ("shift", 0.0),
     ("shift", -5.0),
     ("shift", math.inf),
     ("shift", math.nan),
@@ -316,7 +316,7 @@ def test_a_foreign_config_out_of_range_is_a_value_error_at_the_call(field, value
 @wrong_type
 def test_a_foreign_config_of_the_wrong_type_is_a_type_error_at_the_call(field, value):
     with raises(TypeError, field, "must", "got"):
-        rf.sample_timesteps(3, SimpleNamespace(**(FIELDS | {field: value})), xp=np)
+        rf.sample_timesteps(3, SimpleNamespace(**(FIELDS | USES_ALL | {field: value})), xp=np)
 
 
 def test_a_foreign_config_is_checked_by_quantile_too():
@@ -324,11 +324,17 @@ def test_a_foreign_config_is_checked_by_quantile_too():
         rf.timestep_quantile(np.array([0.5]), SimpleNamespace(**(FIELDS | {"p_std": 0.0})))
 
 
-@pytest.mark.parametrize("missing", list(FIELDS))
-def test_a_config_without_an_attribute_is_a_type_error(missing):
-    fields = {name: value for name, value in FIELDS.items() if name != missing}
+USES_ALL = {"time_dist_type": "shifted_logitnormal"}  # of the fields that a foreign config has
+
+
+@pytest.mark.parametrize("missing", ["time_dist_type", "min_t", "max_t", "shift", "p_mean", "p_std"])
+def test_a_config_without_what_its_law_uses_is_a_type_error(missing):
+    fields = {name: value for name, value in (FIELDS | USES_ALL).items() if name != missing}
     with raises(TypeError, "cfg must have the attributes", missing):
         rf.sample_timesteps(3, SimpleNamespace(**fields), xp=np)
+    if missing != "time_dist_type":  # None is no law: a ValueError that lists them
+        with raises(TypeError, missing, "must"):
+            rf.sample_timesteps(3, SimpleNamespace(**(fields | {missing: None})), xp=np)
 
 
 @pytest.mark.parametrize("cfg", [None, 3, "shifted", FIELDS], ids=["None", "int", "str", "dict"])

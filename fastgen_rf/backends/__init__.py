@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgen_rf._numbers import plain
 from fastgen_rf.backends._standard import Backend
 
 __all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "of_one_framework"]
@@ -42,6 +43,7 @@ def _load_cupy() -> Backend:
 
 
 _ARRAYS = (
+    ("numpy.ma", "MaskedArray", None),  # an ndarray, whose mask every result would lack
     ("numpy", "ndarray", _load_numpy),
     ("torch", "Tensor", _load_torch),
     ("jax", "Array", _load_jax),
@@ -57,6 +59,8 @@ def backend_of(array: Any, name: str) -> Backend:
     for root, kind, load in _ARRAYS:
         module = sys.modules.get(root)
         if module is not None and isinstance(array, getattr(module, kind)):
+            if load is None:
+                raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
             return load()
     from array_api_compat import array_namespace
 
@@ -91,8 +95,11 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
 
     A NumPy generator serves every framework and so names NumPy only where nothing else names another.
     """
+    rng = plain(rng)
     if isinstance(rng, bool):
         raise TypeError(f"rng must be a generator, a JAX key, an int or None, got {rng!r}")
+    if isinstance(rng, int) and rng < 0:
+        raise ValueError(f"rng must not be negative where it is an int, got {rng!r}")
     says = {
         "xp": None if xp is None else _of_namespace(xp),
         "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
@@ -111,7 +118,7 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     for other_name, other in others:
         if other != backend:
             raise TypeError(f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}")
-    if not isinstance(rng, np.random.Generator):
+    if not isinstance(rng, (int, np.random.Generator)):
         backend.check_rng(rng)
     return backend
 
@@ -131,7 +138,7 @@ def _of_namespace(xp: Any) -> Backend:
 
 def _of_value(value: Any, name: str) -> Backend | None:
     """Backend of a framework's generator, device or dtype; None where the value names none."""
-    if value is None or isinstance(value, (str, int)):
+    if value is None or isinstance(plain(value), (str, int)):
         return None
     root = type(value).__module__.partition(".")[0]
     load = _ROOTS.get(root)

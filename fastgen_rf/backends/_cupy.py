@@ -62,11 +62,13 @@ class CupyBackend(NumpyDtypes):
             return _evaluate_in_one_kernel(formula, first, second, t, dtype)
 
     def check_rng(self, rng: Any) -> None:
-        kinds = (int, cupy.random.Generator, cupy.random.RandomState)
+        kinds = (cupy.random.Generator, cupy.random.RandomState)
         if rng is not None and not isinstance(rng, kinds):
             raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
+        if isinstance(rng, int) and rng >> 32:  # of a seed CuPy keeps 32 bits
+            return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
         with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
                 rng = cupy.random.default_rng(rng)

@@ -80,8 +80,6 @@ class JaxBackend(NumpyDtypes):
     def check_rng(self, rng: Any) -> None:
         if rng is None:
             raise TypeError("rng must be given for JAX, which has no global generator: pass jax.random.key(seed)")
-        if isinstance(rng, int):
-            return
         typed = isinstance(rng, jax.Array) and jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
         raw = isinstance(rng, jax.Array) and rng.dtype == np.uint32
         if not (typed or raw):
@@ -90,7 +88,7 @@ class JaxBackend(NumpyDtypes):
             raise ValueError(f"rng must be one JAX key, got keys of shape {rng.shape}: vmap over them")
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        key = jax.random.key(rng) if isinstance(rng, int) else rng
+        key = _key(rng) if isinstance(rng, int) else rng
         place = _place(device)
         if place is not None and not isinstance(key, Tracer) and key.committed:
             devices = place.device_set if isinstance(place, jax.sharding.Sharding) else {place}
@@ -327,7 +325,18 @@ def _place(device: Any) -> Any:
     if not isinstance(device, str):
         return device
     platform, _, index = device.partition(":")
-    return jax.devices(platform)[int(index or 0)]
+    try:
+        return jax.devices(platform)[int(index or 0)]
+    except (RuntimeError, IndexError, ValueError) as error:  # no such platform, no device of that number, no number
+        raise ValueError(f"device must be one of {', '.join(map(str, jax.devices()))}, got {device!r}") from error
+
+
+def _key(seed: int) -> Any:
+    """Key of an int of any size: JAX's own takes 32 bits without x64, and the words beyond are folded in."""
+    key = jax.random.key(seed & 0xFFFFFFFF)
+    while seed := seed >> 32:
+        key = jax.random.fold_in(key, seed & 0xFFFFFFFF)
+    return key
 
 
 BACKEND = JaxBackend(jnp)

@@ -32,7 +32,7 @@ class NumpyDtypes(Backend):
     """What the frameworks share whose dtypes are NumPy's and ml_dtypes': NumPy, JAX and CuPy."""
 
     def is_floating(self, dtype: Any) -> bool:
-        return _is_floating(dtype)
+        return _is_floating(dtype) and dtype.char != "g"  # longdouble is NumPy's alone
 
     def dtype(self, dtype: Any) -> Any:
         return np.dtype(np.float32 if dtype is None else dtype)
@@ -52,6 +52,9 @@ class NumpyBackend(NumpyDtypes):
     """NumPy arrays, ml_dtypes' included."""
 
     generator = "numpy.random.Generator"
+
+    def is_floating(self, dtype: Any) -> bool:
+        return _is_floating(dtype)
 
     def device(self, array: Any) -> str:
         return "cpu"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
@@ -182,26 +183,32 @@ class Backend:
         return float(info.eps), float(info.smallest_normal)
 
     def check_rng(self, rng: Any) -> None:
-        """Raise TypeError if ``rng``, no NumPy generator, is nothing that this framework draws with."""
-        if rng is not None and not isinstance(rng, int):
+        """Raise TypeError if ``rng``, neither an int nor NumPy's, is nothing that this framework draws with."""
+        if rng is not None:
             raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
 
     def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         """Draw the arrays of ``draws`` in ``shape``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
         if not isinstance(rng, np.random.Generator):
-            return self.draw(shape, draws, rng, device, dtype)
+            return self.draw(shape, draws, plain(rng), device, dtype)
         from scipy import special
 
         times = draws(rng.random(draws.shape(math.prod(shape))), np, special)
         return tuple(self.from_host(t.reshape(shape), device, dtype) for t in times)
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        """Draw the arrays of ``draws`` in ``shape`` on ``device`` with this framework's generator."""
+        """Draw the arrays of ``draws`` in ``shape`` on ``device`` with its own generator, or one that an int seeds.
+
+        Different ints must give different streams, however large they are.
+        """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
-        host = values if dtype == self.xp.float64 else values.astype(np.float32)
+        if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
+            host = values.astype(dtype)
+        else:
+            host = values if dtype == self.xp.float64 else values.astype(np.float32)
         return self.xp.asarray(host, dtype=dtype, device=device)
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
@@ -33,7 +34,7 @@ class TorchBackend(Backend):
     generator = "torch.Generator"
 
     def is_floating(self, dtype: Any) -> bool:
-        return bool(dtype.is_floating_point)
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point  # NumPy's longdouble is none
 
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device
@@ -68,7 +69,7 @@ class TorchBackend(Backend):
         return _evaluate(formula, first, second, t, dtype)
 
     def check_rng(self, rng: Any) -> None:
-        if rng is not None and not isinstance(rng, (int, torch.Generator)):
+        if rng is not None and not isinstance(rng, torch.Generator):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
@@ -76,6 +77,8 @@ class TorchBackend(Backend):
             device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
         device = torch.device(device)
         if isinstance(rng, int):
+            if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
+                return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
             rng = torch.Generator(device).manual_seed(rng)
         if rng is None:
             options: dict[str, Any] = {}  # torch.compile takes a dynamic n, and none with generator=None

@@ -19,10 +19,18 @@ CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "x0_to_flow": rf.x0_to_flow,
     **{
         f"{source} to {target}": partial(rf.convert_prediction, source=source, target=target)
-        for source, target in permutations(("x0", "eps", "flow", "v", "score"), 2)
+        for source, target in permutations(("x0", "eps", "flow", "v", "score", "v_vp"), 2)
     },
     "ode_step to 0.1": lambda x0, x_t, t: rf.ode_step(x0, x_t, t, 0.1),
     "ode_step to t": lambda x0, x_t, t: rf.ode_step(x0, x_t, 0.7, t),
+    "flow_step to 0.1": lambda flow, x_t, t: rf.flow_step(flow, x_t, t, 0.1),
+    "flow_step to t": lambda flow, x_t, t: rf.flow_step(flow, x_t, 0.7, t),
+    **{
+        f"{source} state to {target}": lambda x, _, t, source=source, target=target: rf.convert_state(
+            x, t, source=source, target=target
+        )
+        for source, target in permutations(("rf", "vp", "ve"), 2)
+    },
 }
 SCALES = [(1.0, 1.0), (1e-6, 1e-6), (1e6, 1e6), (1e-6, 1e6), (1e6, 1e-6)]
 FLOAT_TIMES = [0.0, 1e-12, 1e-5, 0.1, 0.3, 1 / 3, 0.625, 0.7, 0.75, 0.999, 1 - 2.0**-24, 1 - 1e-9, 1.0]

@@ -51,7 +51,9 @@ class Times:
 
     def __call__(self, u: Any, xp: Any, special: Any) -> tuple[Any, ...]:
         if self.stratified:
-            return self.times(u[..., 0, :], xp.argsort(u[..., 1, :]), u.shape[-1], xp, special)
+            place, order = u[..., 0, :], u[..., 1, :]
+            # Strata as wide as u: beside a number, integers may come out in a namespace's default dtype.
+            return self.times(place, xp.argsort(order) + 0 * place, u.shape[-1], xp, special)
         return self.times(u, 0, 1, xp, special)
 
     def times(self, u: Any, stratum: Any, n: Any, xp: Any, special: Any) -> tuple[Any, ...]:

@@ -359,30 +359,32 @@ def test_a_t_list_of_the_wrong_type_is_a_type_error(xp, t_list):
 
 
 def draw(sampler, n, **named):
-    """``n`` draws of either sampler."""
+    """``n`` draws of a sampler."""
     if sampler == "sample_timesteps":
         return rf.sample_timesteps(n, rf.SampleTimestepConfig(), **named)
+    if sampler == "sample_timestep_pairs":
+        return rf.sample_timestep_pairs(n, rf.SampleTimestepConfig(), **named)
     return rf.sample_from_t_list(n, [1.0, 0.5, 0.0], **named)
 
 
-both_samplers = pytest.mark.parametrize("sampler", ["sample_timesteps", "sample_from_t_list"])
+every_sampler = pytest.mark.parametrize("sampler", ["sample_timesteps", "sample_timestep_pairs", "sample_from_t_list"])
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("n", [-1, -100, np.int64(-3)])
 def test_a_negative_n_is_a_value_error(xp, sampler, n):
     with raises(ValueError, "n must not be negative, got"):
         draw(sampler, n, rng=0, **xp.draw_args)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("n", [None, 3.0, "3", True, (3, 1.5), np.float64(3)], ids=repr)
 def test_an_n_that_is_no_integer_is_a_type_error(xp, sampler, n):
     with raises(TypeError, "n must be an integer or a tuple of integers, got"):
         draw(sampler, n, rng=0, **xp.draw_args)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("name", ["int32", "bool", "complex64"])
 def test_a_dtype_that_is_not_real_floating_is_a_type_error(xp, sampler, name):
     with raises(TypeError, "dtype must be a real floating dtype, got"):
@@ -414,7 +416,7 @@ def test_quantile_takes_real_floating_arrays_only(xp, dtype):
 # Randomness
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize(
     "says",
     [{}, {"rng": None}, {"rng": 0}, {"dtype": np.float32}, {"device": "cpu"}, {"rng": 0, "dtype": np.dtype("float64")}],
@@ -425,56 +427,56 @@ def test_no_framework_named_is_a_type_error_that_tells_what_to_pass(sampler, say
         draw(sampler, 3, **says)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("rng", ["seed", 0.5, [1], True, object(), np.random], ids=repr_of)
 def test_an_rng_that_is_none_is_a_type_error(xp, sampler, rng):
     with raises(TypeError, "rng must be"):
         draw(sampler, 3, rng=rng, **xp.draw_args)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("numpy", "array_api_strict", "dask", "torch", "jax")
 def test_numpys_legacy_generator_is_a_type_error(xp, sampler):
     with raises(TypeError, "rng"):
         draw(sampler, 3, rng=np.random.RandomState(0), **xp.draw_args)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("torch", "jax", "cupy")
 def test_generator_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
     with raises(TypeError, "xp and rng must name one framework, got numpy and"):
         draw(sampler, 3, rng=xp.rng(0), xp=np)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("torch", "array_api_strict")
 def test_dtype_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
     with raises(TypeError, "xp and dtype must name one framework, got numpy and"):
         draw(sampler, 3, rng=0, xp=np, dtype=xp.namespace.float32)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("torch", "jax", "array_api_strict")
 def test_device_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
     with raises(TypeError, "xp and device must name one framework, got numpy and"):
         draw(sampler, 3, rng=0, xp=np, device=xp.device)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("jax")
 def test_jax_without_a_key_is_a_type_error(xp, sampler):
     with raises(TypeError, "rng must be given for JAX", r"jax.random.key\(seed\)"):
         draw(sampler, 3, **xp.draw_args)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("torch")
 def test_torch_generator_and_device_that_disagree_are_a_value_error(xp, sampler):
     with raises(ValueError, "rng and device must agree"):
         draw(sampler, 3, rng=xp.rng(0), device="meta")
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.backends("jax")
 def test_jax_key_and_device_that_disagree_are_a_value_error(xp, sampler):
     import jax
@@ -484,13 +486,13 @@ def test_jax_key_and_device_that_disagree_are_a_value_error(xp, sampler):
         draw(sampler, 3, rng=jax.device_put(jax.random.key(0), first), device=second)
 
 
-@both_samplers
+@every_sampler
 def test_numpy_on_another_device_is_a_value_error(sampler):
     with raises(ValueError, "device must be None or 'cpu' for NumPy, got 'cuda'"):
         draw(sampler, 3, rng=0, xp=np, device="cuda")
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("namespace", [3, "numpy", object(), math], ids=repr_of)
 def test_an_xp_that_is_no_array_namespace_is_a_type_error(sampler, namespace):
     with raises(TypeError, "xp must be an array namespace"):

@@ -19,9 +19,10 @@ SHIFTED = rf.SampleTimestepConfig()
 RUNGS = (1.0, 0.75, 0.5, 0.0)
 SAMPLERS = {
     "law": lambda n, **k: rf.sample_timesteps(n, SHIFTED, **k),
+    "pairs": lambda n, **k: rf.sample_timestep_pairs(n, SHIFTED, **k)[1],
     "t_list": lambda n, **k: rf.sample_from_t_list(n, RUNGS, **k),
 }
-both_samplers = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
+every_sampler = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
 several_devices = pytest.mark.skipif(jax.device_count() < 4, reason="a mesh of four devices")
 
 
@@ -48,18 +49,18 @@ def test_float64_draws_carry_more_than_float32_s_bits_without_the_flag() -> None
     assert jax.config.jax_enable_x64 is False
 
 
-@both_samplers
+@every_sampler
 def test_raw_and_typed_keys_give_one_stream(sample: Any) -> None:
     np.testing.assert_array_equal(sample(64, rng=jax.random.PRNGKey(3)), sample(64, rng=key(3)))
 
 
-@both_samplers
+@every_sampler
 def test_an_int_is_the_seed_of_a_key(sample: Any) -> None:
     np.testing.assert_array_equal(sample(64, rng=3, xp=jnp), sample(64, rng=key(3)))
     assert not np.array_equal(sample(64, rng=4, xp=jnp), sample(64, rng=key(3)))
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_keys_of_other_generators_serve(sample: Any, implementation: str) -> None:
     t = sample(64, rng=jax.random.key(0, impl=implementation))
@@ -67,19 +68,19 @@ def test_keys_of_other_generators_serve(sample: Any, implementation: str) -> Non
     assert len(np.unique(t)) >= 3
 
 
-@both_samplers
+@every_sampler
 def test_different_keys_give_different_draws(sample: Any) -> None:
     assert len({np.asarray(sample(64, rng=k)).tobytes() for k in jax.random.split(key(), 8)}) == 8
 
 
-@both_samplers
+@every_sampler
 def test_a_numpy_generator_gives_numpy_s_stream(sample: Any) -> None:
     moved = sample(64, rng=np.random.default_rng(2), xp=jnp)
     assert isinstance(moved, jax.Array)
     np.testing.assert_array_equal(moved, sample(64, rng=np.random.default_rng(2)))
 
 
-@both_samplers
+@every_sampler
 def test_a_numpy_generator_s_float64_stays_float64(sample: Any) -> None:
     moved = sample(64, rng=np.random.default_rng(2), xp=jnp, dtype=jnp.float64)
     assert moved.dtype == jnp.float64
@@ -128,7 +129,7 @@ def test_n_and_the_config_are_static_arguments(law: str) -> None:
     assert named(n=50, cfg=cfg, rng=key(), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
-@both_samplers
+@every_sampler
 def test_raw_keys_trace_as_typed_ones_do(sample: Any) -> None:
     jitted = jax.jit(lambda k: sample(50, rng=k))
     np.testing.assert_array_equal(jitted(jax.random.PRNGKey(0)), jitted(key()))
@@ -138,7 +139,7 @@ def test_raw_keys_trace_as_typed_ones_do(sample: Any) -> None:
     )
 
 
-@both_samplers
+@every_sampler
 def test_a_config_s_draw_has_a_shape_before_it_has_values(sample: Any) -> None:
     described = jax.eval_shape(lambda k: sample(50, rng=k, dtype=jnp.bfloat16), key())
     assert (described.shape, described.dtype) == ((50,), jnp.bfloat16)
@@ -178,7 +179,7 @@ PLACES = {
 
 
 @several_devices
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("rng", [key, lambda: np.random.default_rng(0)], ids=["key", "numpy"])
 def test_a_device_its_name_and_its_sharding_place_the_draw(sample: Any, place: str, rng: Any) -> None:
@@ -188,7 +189,7 @@ def test_a_device_its_name_and_its_sharding_place_the_draw(sample: Any, place: s
 
 
 @several_devices
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize(
     ("axis_type", "jit"),
     [(AxisType.Auto, False), (AxisType.Auto, True), (AxisType.Explicit, False), (AxisType.Explicit, True)],
@@ -207,7 +208,7 @@ def test_a_sharding_spreads_the_draw(sample: Any, axis_type: AxisType, jit: bool
 
 
 @several_devices
-@both_samplers
+@every_sampler
 def test_the_draw_stays_on_its_key_s_device(sample: Any) -> None:
     there = jax.devices()[1]
     assert sample(8, rng=jax.device_put(key(), there)).devices() == {there}
@@ -215,7 +216,7 @@ def test_the_draw_stays_on_its_key_s_device(sample: Any) -> None:
 
 
 @several_devices
-@both_samplers
+@every_sampler
 def test_a_key_placed_on_another_device_raises(sample: Any) -> None:
     here, there = jax.devices()[1:3]
     for place in (there, SingleDeviceSharding(there), f"{there.platform}:2"):
@@ -313,7 +314,7 @@ def test_a_platform_is_asked_whether_it_compiles_float64(monkeypatch: pytest.Mon
 # What is refused
 
 
-@both_samplers
+@every_sampler
 def test_a_key_is_required(sample: Any) -> None:
     with pytest.raises(TypeError, match=r"no global generator: pass jax\.random\.key"):
         sample(8, xp=jnp)
@@ -321,21 +322,21 @@ def test_a_key_is_required(sample: Any) -> None:
         sample(8, device=jax.devices()[0])
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
 def test_a_batch_of_keys_is_told_to_vmap(sample: Any, make: Any) -> None:
     with pytest.raises(ValueError, match=r"one JAX key, got keys of shape .*: vmap over them"):
         sample(8, rng=jax.random.split(make(0), 3))
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("wrong", [lambda: jnp.zeros(2), lambda: jnp.zeros(2, jnp.int32)], ids=["float", "int"])
 def test_an_array_that_is_no_key_raises(sample: Any, wrong: Any) -> None:
     with pytest.raises(TypeError, match="rng must be a JAX key or an int for JAX"):
         sample(8, rng=wrong())
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, jnp.bool_], ids=lambda d: d.__name__)
 def test_a_dtype_that_is_not_real_floating_raises(sample: Any, dtype: Any) -> None:
     with pytest.raises(TypeError, match="dtype must be a real floating dtype"):
@@ -364,3 +365,43 @@ def test_pairs_trace_under_jit_vmap_and_strict_promotion(stratified):
         assert together.shape == (3, 2, 8)
         assert np.array_equal(together, np.stack([np.asarray(pair[i]) for pair in compiled]))
         assert np.array_equal(together, np.asarray(mapped[i]))
+
+
+def test_the_shape_and_the_share_of_pairs_are_static_arguments() -> None:
+    jitted = jax.jit(rf.sample_timestep_pairs, static_argnames=("n", "cfg", "equal", "stratified"))
+    options: dict[str, Any] = {"n": (2, 32), "cfg": SHIFTED, "equal": 0.5, "stratified": True}
+    for compiled, eager in zip(
+        jitted(**options, rng=key()), rf.sample_timestep_pairs(**options, rng=key()), strict=True
+    ):
+        np.testing.assert_array_equal(compiled, eager)
+
+
+def test_a_traced_share_raises() -> None:
+    with pytest.raises(TypeError, match="equal must be a number"):
+        jax.jit(lambda equal: rf.sample_timestep_pairs(4, SHIFTED, equal=equal, rng=key()))(0.5)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_a_shape_is_the_flat_draw_laid_out_whatever_the_generator(implementation: str) -> None:
+    k = jax.random.key(0, impl=implementation)
+    t, r = rf.sample_timestep_pairs((8, 6), SHIFTED, rng=k)
+    flat_t, flat_r = rf.sample_timestep_pairs(48, SHIFTED, rng=k)
+    np.testing.assert_array_equal(np.ravel(t), flat_t)
+    np.testing.assert_array_equal(np.ravel(r), flat_r)
+
+
+@several_devices
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_a_sharding_spreads_both_times_of_a_shape_of_pairs(axis_type: AxisType, jit: bool) -> None:
+    mesh = jax.make_mesh((4,), ("b",), axis_types=(axis_type,))
+    rows = NamedSharding(mesh, PartitionSpec("b", None))
+
+    def spread(k: jax.Array) -> tuple[Any, Any]:
+        return rf.sample_timestep_pairs((8, 3), SHIFTED, rng=k, device=rows, stratified=True)
+
+    there = (jax.jit(spread) if jit else spread)(key())
+    here = rf.sample_timestep_pairs((8, 3), SHIFTED, rng=key(), stratified=True)
+    for time, expected in zip(there, here, strict=True):
+        assert time.sharding.is_equivalent_to(rows, 2)
+        np.testing.assert_array_equal(time, expected)

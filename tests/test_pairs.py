@@ -46,6 +46,13 @@ def test_stratified_pairs_are_equal_in_a_fixed_number(n, equal, count):
     assert counts == {count}
 
 
+@pytest.mark.parametrize(("n", "equal", "counts"), [((8, 8), 0.75, {48}), (1000, 0.333, {333}), (50, 0.45, {22, 23})])
+def test_the_number_of_stratified_equal_pairs_is_rounded_on_every_framework(xp, n, equal, counts):
+    for seed in range(5):
+        t, r = rf.sample_timestep_pairs(n, UNIFORM, equal=equal, rng=xp.rng(seed), **xp.draw_args, stratified=True)
+        assert np.count_nonzero(xp.numpy(t) == xp.numpy(r)) in counts
+
+
 def test_the_number_of_stratified_equal_pairs_is_rounded_without_bias():
     counts = [np.count_nonzero(np.equal(*pairs(6, seed=seed, equal=0.4, stratified=True))) for seed in range(4000)]
     assert set(counts) == {2, 3}

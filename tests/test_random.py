@@ -11,50 +11,51 @@ CFG = rf.SampleTimestepConfig()
 RUNGS = (0.999, 0.75, 0.5, 0.0)
 SAMPLERS = [
     pytest.param(lambda n, **how: rf.sample_timesteps(n, CFG, **how), id="sample_timesteps"),
+    pytest.param(lambda n, **how: rf.sample_timestep_pairs(n, CFG, **how)[1], id="sample_timestep_pairs"),
     pytest.param(lambda n, **how: rf.sample_from_t_list(n, RUNGS, **how), id="sample_from_t_list"),
 ]
-both_samplers = pytest.mark.parametrize("sample", SAMPLERS)
+every_sampler = pytest.mark.parametrize("sample", SAMPLERS)
 
 
-@both_samplers
+@every_sampler
 def test_an_int_seeds_a_fresh_generator_for_the_call(xp, sample):
     first, again, other = (xp.numpy(sample(64, rng=seed, xp=xp.namespace, device=xp.device)) for seed in (3, 3, 4))
     assert first.tolist() == again.tolist() != other.tolist()
 
 
-@both_samplers
+@every_sampler
 def test_a_numpy_generator_gives_every_framework_the_same_stream(xp, sample):
     there = sample(64, rng=np.random.default_rng(7), xp=xp.namespace, device=xp.device)
     here = sample(64, rng=np.random.default_rng(7))
     assert xp.numpy(there).tolist() == here.tolist()
 
 
-@both_samplers
+@every_sampler
 def test_a_numpy_generator_advances(sample):
     rng = np.random.default_rng(0)
     assert sample(64, rng=rng).tolist() != sample(64, rng=rng).tolist()
 
 
-@both_samplers
+@every_sampler
 def test_no_rng_means_fresh_entropy_on_numpy(sample):
     assert sample(64, xp=np).tolist() != sample(64, xp=np).tolist()
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("n", [0, 1, np.int64(5)], ids=repr)
 def test_n_is_the_length_and_float32_the_dtype(xp, sample, n):
     t = xp.numpy(sample(n, rng=0, xp=xp.namespace, device=xp.device))
     assert (t.shape, t.dtype) == ((int(n),), np.float32)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("how", [{}, {"rng": 0}, {"device": "cpu"}, {"dtype": np.float32}], ids=repr)
 def test_where_nothing_names_a_framework_the_error_says_what_to_pass(sample, how):
     with pytest.raises(TypeError, match="name no framework: pass rng"):
         sample(4, **how)
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize(
     "rng",
     [True, "seed", 1.5, np.random.RandomState(0), np.array([0, 1], np.uint32)],
@@ -65,13 +66,13 @@ def test_what_is_no_generator_is_a_type_error(sample, rng):
         sample(4, rng=rng, xp=np)
 
 
-@both_samplers
+@every_sampler
 def test_numpy_has_no_other_device(sample):
     with pytest.raises(ValueError, match="device must be None or 'cpu' for NumPy"):
         sample(4, rng=np.random.default_rng(0), device="cuda")
 
 
-@both_samplers
+@every_sampler
 @pytest.mark.parametrize("dtype", [np.int32, np.complex64, bool], ids=repr)
 def test_a_dtype_that_is_not_real_floating_is_a_type_error(sample, dtype):
     with pytest.raises(TypeError, match="dtype must be a real floating dtype"):

@@ -103,7 +103,8 @@ import sys
 import numpy as np
 import fastgen_rf as rf
 
-framework, rank, ranks, first, last = sys.argv[1], *map(int, sys.argv[2:])
+framework, sampler = sys.argv[1:3]
+rank, ranks, first, last = map(int, sys.argv[3:])
 cfg = rf.SampleTimestepConfig("logitnormal")
 if framework == "jax":
     import jax
@@ -117,16 +118,20 @@ elif framework == "torch":
 else:
     streams = (np.random.Generator(np.random.Philox(key=7, counter=[0, 0, 0, step])) for step in range(first, last))
 for rng in streams:
-    t = rf.sample_timesteps(24, cfg, rng=rng, stratified=True)  # the global batch, on every rank
-    print(*(float(value).hex() for value in np.asarray(t[rank * 24 // ranks : (rank + 1) * 24 // ranks])))
+    if sampler == "times":
+        arrays = (rf.sample_timesteps(24, cfg, rng=rng, stratified=True),)  # the global batch, on every rank
+    else:
+        arrays = rf.sample_timestep_pairs(24, cfg, rng=rng, stratified=True)
+    local = [np.asarray(array[rank * 24 // ranks : (rank + 1) * 24 // ranks]) for array in arrays]
+    print(*(",".join(float(time).hex() for time in sample) for sample in zip(*local)))
 """
 
 
-def run_ranks(framework, ranks, first, last):
+def run_ranks(framework, sampler, ranks, first, last):
     """What each of ``ranks`` processes draws from step ``first`` to before ``last``, put together step by step."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, framework, *map(str, (rank, ranks, first, last))],
+            [sys.executable, "-c", RANK, framework, sampler, *map(str, (rank, ranks, first, last))],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -138,10 +143,13 @@ def run_ranks(framework, ranks, first, last):
 
 
 @pytest.mark.backends("numpy", "jax", "torch")
-def test_the_union_over_4_processes_is_the_batch_of_one_and_a_resumed_run_repeats_it(xp):
-    alone = run_ranks(xp.name, 1, 0, 5)
+@pytest.mark.parametrize("sampler", ["times", "pairs"])
+def test_the_union_over_4_processes_is_the_batch_of_one_and_a_resumed_run_repeats_it(xp, sampler):
+    alone = run_ranks(xp.name, sampler, 1, 0, 5)
     assert [len(set(step)) for step in alone] == [24] * 5
     assert len({tuple(step) for step in alone}) == 5
-    assert run_ranks(xp.name, 4, 0, 5) == alone
-    assert run_ranks(xp.name, 4, 3, 5) == alone[3:]
-    assert run_ranks(xp.name, 3, 3, 5) == alone[3:]
+    if sampler == "pairs":
+        assert [sum(len(set(pair.split(","))) == 1 for pair in step) for step in alone] == [18] * 5
+    assert run_ranks(xp.name, sampler, 4, 0, 5) == alone
+    assert run_ranks(xp.name, sampler, 4, 3, 5) == alone[3:]
+    assert run_ranks(xp.name, sampler, 3, 3, 5) == alone[3:]

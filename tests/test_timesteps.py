@@ -139,6 +139,25 @@ def test_draws_have_more_than_32_bits(xp):
     assert stats.kstest(fine, stats.uniform.cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("law", "there", "here"),
+    [
+        ("uniform", {}, {}),
+        ("mode", {}, {}),
+        ("cosmap", {}, {}),
+        ("logitnormal", {"p_mean": -0.8, "p_std": 0.8}, {"p_mean": 0.8, "p_std": 0.8}),
+        ("beta", {"beta_a": 1.5, "beta_b": 1.0}, {"beta_a": 1.0, "beta_b": 1.5}),
+        ("shifted", {"shift": 5.0}, {"shift": 1 / 5.0}),
+    ],
+)
+@pytest.mark.parametrize("truncate", [False, True])
+def test_a_law_that_counts_from_noise_to_data_is_this_one_s_mirror_image(law, there, here, truncate):
+    theirs = config(law, min_t=0.0, max_t=0.98, truncate=truncate, **there)
+    ours = config(law, min_t=1 - 0.98, max_t=1.0, truncate=truncate, **here)
+    u = np.linspace(0.001, 0.999, 999)
+    assert rf.timestep_quantile(u, ours) == pytest.approx(1 - rf.timestep_quantile(1 - u, theirs), rel=1e-12)
+
+
 # The truncated lognormal in its tails
 
 

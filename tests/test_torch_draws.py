@@ -54,11 +54,15 @@ def test_draws_are_the_law_s_quantiles_of_the_generator_s_uniforms(law: str) -> 
 
 @pytest.mark.parametrize(
     "draw",
-    [lambda **k: rf.sample_timesteps(64, SHIFTED, **k), lambda **k: rf.sample_from_t_list(64, RUNGS, **k)],
-    ids=["law", "t_list"],
+    [
+        lambda **k: rf.sample_timesteps(64, SHIFTED, **k),
+        lambda **k: rf.sample_timestep_pairs(64, SHIFTED, **k)[1],
+        lambda **k: rf.sample_from_t_list(64, RUNGS, **k),
+    ],
+    ids=["law", "pairs", "t_list"],
 )
 class TestGenerators:
-    """What both samplers promise about ``rng``."""
+    """What every sampler promises about ``rng``."""
 
     def test_a_generator_advances_by_each_draw(self, draw: Any) -> None:
         generator = seeded()
@@ -348,31 +352,56 @@ def test_without_float64_the_quantile_of_a_tensor_says_where_to_go() -> None:
         rf.timestep_quantile(torch.rand(3), SHIFTED)
 
 
+# Pairs
+
+
 @pytest.mark.parametrize("stratified", [False, True])
-def test_pairs_compile_in_one_graph(stratified):
-    cfg = rf.SampleTimestepConfig()
+def test_pairs_of_every_shape_compile_in_one_graph_to_the_eager_ones(stratified: bool) -> None:
+    def like(x: Tensor) -> tuple[Tensor, Tensor]:
+        return rf.sample_timestep_pairs(x.shape[:2], SHIFTED, device=x.device, stratified=stratified)
 
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def draw(x):
-        return rf.sample_timestep_pairs((len(x), 4), cfg, device=x.device, stratified=stratified)
+    graphs = 0
 
-    for n in (3, 5):
-        t, r = draw(torch.zeros(n))
-        assert t.shape == r.shape == (n, 4)
-        assert bool(torch.all(r <= t))
-        assert bool(torch.all((cfg.min_t <= r.double()) & (t.double() <= cfg.max_t)))
-        assert bool(torch.any(r == t))
+    def counting(module: Any, example: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return module
+
+    compiled = torch.compile(like, fullgraph=True, dynamic=True, backend=counting)
+    for n in (3, 5, 8):
+        x = torch.zeros(n, 4, 2)
+        torch.manual_seed(4)
+        actual = compiled(x)
+        torch.manual_seed(4)
+        for time, expected in zip(actual, like(x), strict=True):
+            assert time.shape == (n, 4)
+            assert torch.equal(time, expected)
+    assert graphs == 1
 
 
-def test_ranks_that_draw_the_batch_of_all_take_their_slice_of_the_pairs():
-    cfg = rf.SampleTimestepConfig()
-    whole = rf.sample_timestep_pairs(32, cfg, rng=torch.Generator().manual_seed(7), stratified=True)
-    parts = [
-        [
-            time[8 * rank : 8 * rank + 8]
-            for time in rf.sample_timestep_pairs(32, cfg, rng=torch.Generator().manual_seed(7), stratified=True)
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_the_share_of_equal_pairs_is_exact_whatever_torch_s_default_dtype_is(default: torch.dtype) -> None:
+    torch.set_default_dtype(default)
+    try:
+        drawn = [
+            rf.sample_timestep_pairs(1000, SHIFTED, equal=0.333, rng=seeded(seed), stratified=True, dtype=torch.float64)
+            for seed in range(10)
         ]
-        for rank in range(4)
-    ]
-    for time, *shares in zip(whole, *parts, strict=True):
-        assert torch.equal(time, torch.cat(shares))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {int((t == r).sum()) for t, r in drawn} == {333}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.usefixtures("no_float64")
+def test_without_float64_pairs_are_those_of_48_random_bits(dtype: torch.dtype) -> None:
+    cfg = rf.SampleTimestepConfig("logitnormal")
+    t, r = rf.sample_timestep_pairs((4, 250), cfg, equal=0.5, rng=seeded(3), dtype=dtype)
+    high, low = torch.randint(2**24, (2, 3, 1000), dtype=torch.int32, generator=seeded(3)).double()
+    u = high * 2.0**-24 + low * 2.0**-48
+    first, second = (torch.from_numpy(rf.timestep_quantile(row.numpy(), cfg)) for row in u[:2])
+    larger, smaller = torch.maximum(first, second), torch.minimum(first, second)
+    smaller = torch.where(u[2] < 0.5, larger, smaller)
+    for time, exact in ((t, larger), (r, smaller)):
+        assert (time.dtype, time.shape) == (dtype, (4, 250))
+        assert ulps_apart(time.flatten(), exact.to(dtype).clamp(*_inside(cfg, dtype))) == 0

@@ -332,7 +332,7 @@ def test_a_config_without_what_its_law_uses_is_a_type_error(missing):
     fields = {name: value for name, value in (FIELDS | USES_ALL).items() if name != missing}
     with raises(TypeError, "cfg must have the attributes", missing):
         rf.sample_timesteps(3, SimpleNamespace(**fields), xp=np)
-    if missing != "time_dist_type":  # None is no law: a ValueError that lists them
+    if missing != "time_dist_type":  # None there is told what it must be, too, in words of its own
         with raises(TypeError, missing, "must"):
             rf.sample_timesteps(3, SimpleNamespace(**(fields | {missing: None})), xp=np)
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked, checked_time, evaluate, floating_backend
+from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, TimeT
+from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_state", "convert_time"]
 
@@ -126,6 +128,7 @@ def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> A
     """
     _check_kinds(source, target, _formulas.STATES)
     if source == target:
+        x, t = of_one_framework(x, t)
         checked(("x", x), ("x", x), t)
         return x
     return evaluate(_formulas.RESCALINGS[source, target], ("x", x), ("x", x), t, like=x)
@@ -139,13 +142,17 @@ def _check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
 
 def _checked_level(time: Any, source: str) -> Any:
     """Check a number and return it as a float; let anything else pass."""
-    number = time.item() if isinstance(time, np.generic) else time
+    number = plain(time)
     whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
     if source not in _RANGES or not (isinstance(number, float) or whole):
         return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
     low, high = _RANGES[source]
     if source == "angle" and isinstance(time, np.generic):
         high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
-    if not low <= number <= high:  # NaN fails too
+    try:
+        level = float(number)
+    except OverflowError:  # an int that no float64 reaches
+        raise ValueError(f"time must be a number that float64 can hold, got {time!r}") from None
+    if not low <= level <= high:  # NaN fails too
         raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")
-    return float(number)
+    return level

@@ -153,3 +153,24 @@ def test_chunks_of_unknown_size_are_served(xp):
     density = rf.timestep_density(abs(unknown), rf.SampleTimestepConfig(time_dist_type="uniform"))
     assert not any(isnan(value) for value in xp.numpy(density))
     assert xp.numpy(rf.expand_like(unknown, rf.expand_like(other, xp.array(np.zeros((12, 1)))))).shape == (len(kept), 1)
+
+
+@show_type
+def test_a_numpy_scalar_is_a_noise_level(half):
+    assert rf.convert_time(half, source="sigma", target="rf") == 0.5 / 1.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("source", ["sigma", "log_snr"])
+def test_an_int_beyond_float64_is_no_noise_level(source, sign):
+    with pytest.raises(ValueError, match="time must be a number that float64 can hold"):
+        rf.convert_time(sign * 10**400, source=source, target="rf")
+
+
+@pytest.mark.backends("jax")
+def test_numpy_arrays_beside_jax_pass_where_nothing_is_to_convert(xp):
+    host, here = np.ones((2, 3), np.float32), xp.array(np.ones((2, 3)))
+    t = np.array([0.5, 0.25], np.float32)
+    assert rf.convert_prediction(here, host, t, source="v", target="v") is here
+    assert isinstance(rf.convert_prediction(host, here, t, source="v", target="v"), type(here))
+    assert rf.convert_state(here, t, source="vp", target="vp") is here

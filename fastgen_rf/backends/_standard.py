@@ -130,7 +130,7 @@ class Backend:
         return formula(t, t_next, self._functions(t))
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
-        """Evaluate ``formula(time)`` in float64, or on double-words, and cast the result to the dtype of ``time``."""
+        """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
         wide = self._wide(time, time.ndim)
         return self._narrow(formula(wide, self._functions(wide)), time.dtype)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
-from fastgen_rf.backends import Backend, backend_of, of_one_framework
+from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
 
@@ -51,9 +51,7 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
     other_name, other = second
     backend = floating_backend(array, name)
     _check_belongs(backend, array, name, other, other_name)
-    if other.shape != array.shape and not (
-        len(other.shape) == len(array.shape) and all(map(may_equal, other.shape, array.shape))
-    ):
+    if not backend.same_shape(array.shape, other.shape):
         raise ValueError(
             f"{name} and {other_name} must have the same shape, got {_show(array.shape)} and {_show(other.shape)}"
         )
@@ -62,11 +60,11 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
 
 def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> Any:
     """Check that ``t`` is a time and fits the array ``first``; a number becomes a float."""
-    time = checked_time(t, name)
+    array_name, array = first
+    time = backend.known_number(checked_time(t, name), array)
     if not isinstance(time, float):
-        array_name, array = first
         _check_belongs(backend, array, array_name, time, name)
-        if not fits(time.shape, array.shape):
+        if not fits(time.shape, array.shape, backend):
             raise ValueError(
                 f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
                 f"after trailing singleton axes, got {_show(time.shape)}; expand_like({name}, {array_name}, axes=...) "
@@ -100,17 +98,12 @@ def checked_time(t: Any, name: str = "t") -> Any:
     return given
 
 
-def fits(shape: Any, target: Any) -> bool:
+def fits(shape: Any, target: Any, backend: Backend) -> bool:
     """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
     rank = len(shape)
-    if shape == target[:rank]:  # nearly every call
+    if backend.same_shape(shape, target[:rank]):  # nearly every call
         return True
     return rank <= len(target) and all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
-
-
-def may_equal(n: Any, m: Any) -> bool:
-    """Whether two sizes are equal, or one of them is not known: None in the standard, NaN in dask."""
-    return bool(n == m or n is None or m is None or n != n or m != m)
 
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:

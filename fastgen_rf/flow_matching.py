@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, may_equal, mixed
+from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, TimeT
-from fastgen_rf.backends import backend_of, of_one_framework
+from fastgen_rf.backends import backend_of, is_number, may_equal, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
 
 __all__ = [
@@ -57,7 +57,7 @@ def rf_alpha(t: TimeT) -> TimeT:
     array([1.  , 0.75, 0.  ])
     """
     time: Any = checked_time(t)
-    if isinstance(time, float):
+    if is_number(time):
         return 1.0 - time  # type: ignore[return-value]  # a float for a float (and for the ints 0 and 1)
     return floating_backend(time, "t").complement(time)  # type: ignore[no-any-return]
 
@@ -88,7 +88,7 @@ def rf_sigma(t: TimeT) -> TimeT:
     0.25
     """
     time: Any = checked_time(t)
-    if not isinstance(time, float):
+    if not is_number(time):
         floating_backend(time, "t")
     return time  # type: ignore[no-any-return]
 

@@ -14,6 +14,7 @@ from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
 from fastgen_rf._numbers import finite, positive
 from fastgen_rf._typing import TimeT
+from fastgen_rf.backends import is_number
 
 __all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
 
@@ -51,7 +52,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     """
     factor = positive(shift, "shift")
     time: Any = checked_time(t)
-    if isinstance(time, float):
+    if is_number(time):
         return shifted(time, factor)  # type: ignore[no-any-return]
     return evaluate(_formulas.Shift(factor), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
 

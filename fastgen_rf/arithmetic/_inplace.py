@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastgen_rf._typing import Formula
@@ -24,6 +25,17 @@ class Scratch(threading.local):
     """The float64 scratch that a thread keeps from call to call: made for each, it would cost its page faults."""
 
     values: Any = None
+
+    @contextmanager
+    def taken(self, make: Callable[[], Any]) -> Iterator[Any]:
+        """Scratch that is nobody else's meanwhile: a call in the middle of this one finds none and makes its own."""
+        kept, self.values = self.values, None
+        if kept is None:
+            kept = make()
+        try:
+            yield kept
+        finally:
+            self.values = kept
 
 
 class InPlace:

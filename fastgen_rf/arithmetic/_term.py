@@ -22,7 +22,7 @@ class Term:
         self.text = text
 
     def __neg__(self) -> Term:
-        return Term(f"(-{self.text})")
+        return Term(f"({self.text} * -1.0)")  # Triton reads -x as 0 - x, which loses -0.0
 
     def __add__(self, other: Any) -> Term:
         return Term(f"({self.text} + {_text(other)})")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf._numbers import plain
-from fastgen_rf.backends._standard import Backend
+from fastgen_rf.backends._standard import Backend, may_equal
 
-__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "of_one_framework"]
+__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "is_number", "may_equal", "of_one_framework"]
 
 
 def _load_numpy() -> Backend:
@@ -71,6 +71,12 @@ def backend_of(array: Any, name: str) -> Backend:
             f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
+
+
+def is_number(time: Any) -> bool:
+    """Whether a checked time is a number: a float, or what PyTorch's exporter has in the place of one."""
+    torch = sys.modules.get("torch")
+    return isinstance(time, float) or (torch is not None and isinstance(time, torch.SymFloat))
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
@@ -140,6 +146,9 @@ def _of_value(value: Any, name: str) -> Backend | None:
     """Backend of a framework's generator, device or dtype; None where the value names none."""
     if value is None or isinstance(plain(value), (str, int)):
         return None
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.device):  # whose module's name dynamo had not before torch 2.13
+        return _load_torch()
     root = type(value).__module__.partition(".")[0]
     load = _ROOTS.get(root)
     if load is not None:

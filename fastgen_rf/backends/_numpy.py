@@ -83,9 +83,8 @@ class NumpyBackend(NumpyDtypes):
         out = np.empty_like(first, dtype=dtype)
         x, y, target = (a.transpose(order) for a in (first, second, out))
         t = t if isinstance(t, float) else t.transpose(order)
-        if _kept.values is None:
-            _kept.values = np.empty((2, _BLOCK), dtype=np.float64)
-        evaluate_in_blocks(formula, x, y, t, target, _kept.values, fn)
+        with _kept.taken(lambda: np.empty((2, _BLOCK), dtype=np.float64)) as scratch:
+            evaluate_in_blocks(formula, x, y, t, target, scratch, fn)
         return out
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:

@@ -79,6 +79,14 @@ class Backend:
         """Whether the two can be computed with together."""
         return bool(self.device(array) == self.device(other))
 
+    def same_shape(self, shape: Any, other: Any) -> bool:
+        """Whether two shapes are equal, as far as their sizes are known."""
+        return bool(shape == other or (len(shape) == len(other) and all(map(may_equal, shape, other))))
+
+    def known_number(self, t: Any, like: Any) -> Any:
+        """Return t; as an array beside ``like`` where it is a number whose value a compiler has yet to learn."""
+        return t
+
     def has_float64(self, device: Any) -> bool:
         """Whether ``device`` computes in float64."""
         info = self.xp.__array_namespace_info__()
@@ -215,3 +223,8 @@ class Backend:
 def with_trailing_axes(t: Any, rank: int) -> Any:
     """``t`` with trailing singleton axes up to ``rank``."""
     return t if t.ndim == rank else t[(..., *(None,) * (rank - t.ndim))]
+
+
+def may_equal(n: Any, m: Any) -> bool:
+    """Whether two sizes are equal, or one of them is not known: None in the standard, NaN in dask."""
+    return bool(n == m or n is None or m is None or n != n or m != m)

@@ -9,21 +9,40 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
-from fastgen_rf._typing import Formula
+from fastgen_rf._typing import Formula, TimeFormula
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
+from fastgen_rf.backends._torch_tensors import (
+    double,
+    is_stubborn,
+    leading,
+    memory_order,
+    needs_gradient,
+    permuted,
+    placed,
+    savable,
+    widened,
+)
+
+try:
+    from torch.fx.experimental.symbolic_shapes import guard_or_true as _guard_or_true
+except ImportError:  # before torch 2.8
+    _guard_or_true = bool  # type: ignore[assignment]
 
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
-_LEAST = 2**19  # below this many elements the plain expression is as fast
+_LEAST = 2**18  # below this many elements the plain expression is as fast; half as many where a gradient is recorded
+_BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -39,6 +58,23 @@ class TorchBackend(Backend):
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device
         return device
+
+    def share_device(self, array: Any, other: Any) -> bool:
+        """Whether torch computes with the two: a number on the CPU goes with tensors anywhere."""
+        return bool(array.device == other.device or (not other.ndim and other.device.type == "cpu"))
+
+    def same_shape(self, shape: Any, other: Any) -> bool:
+        if not torch.compiler.is_compiling() or len(shape) != len(other):
+            return bool(shape == other)
+        for n, m in zip(shape, other, strict=True):
+            if not _guard_or_true(n == m):
+                return False
+            torch._check(n == m)  # type: ignore[no-untyped-call]  # of sizes that are not known until the call, it makes an assertion then
+        return True
+
+    def known_number(self, t: Any, like: Any) -> Any:
+        symbolic: Any = t  # torch's stubs take no SymFloat
+        return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
         return bool(device.type != "mps")
@@ -63,10 +99,32 @@ class TorchBackend(Backend):
     def functions(self) -> Functions:
         return _FUNCTIONS
 
+    def complement(self, t: Any) -> Any:
+        return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic
+
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         if not self.has_float64(first.device):
             return super().evaluate(formula, first, second, t, dtype)
-        return _evaluate(formula, first, second, t, dtype)
+        return _evaluate(formula, first, second, t if type(t) is float else placed(t, first.device), dtype)
+
+    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
+        numbers = [type(time) is float for time in (t, t_next)]
+        if all(numbers):
+            return super().relative_time(formula, t, t_next, rank)
+        device = t_next.device if numbers[0] or (t.device.type == "cpu" and not numbers[1]) else t.device
+        if not self.has_float64(device):
+            return super().relative_time(formula, t, t_next, rank)
+        wide: list[Any] = [
+            time if type(time) is float else widened(placed(time, device), rank, copy=True) for time in (t, t_next)
+        ]
+        if any(numbers):  # torch divides a number by a tensor, and on CUDA a tensor by a number, in two roundings
+            number, other = wide if numbers[0] else wide[::-1]
+            wide[0 if numbers[0] else 1] = torch.full_like(other, number)
+        return formula(wide[0], wide[1], _FUNCTIONS)
+
+    def finfo(self, dtype: Any) -> tuple[float, float]:
+        eps, tiny = super().finfo(dtype)
+        return (0.25 if dtype == torch.float8_e5m2fnuz else eps), tiny  # torch says 0.125; it has two fraction bits
 
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, torch.Generator):
@@ -76,6 +134,7 @@ class TorchBackend(Backend):
         if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
             device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
         device = torch.device(device)
+        draw = draws.__call__  # before 2.13 dynamo hashes, and finds empty, a frozen object made in its trace
         if isinstance(rng, int):
             if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
                 return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
@@ -88,10 +147,10 @@ class TorchBackend(Backend):
             options = {"generator": rng}
         size = draws.shape(math.prod(shape))
         if self.has_float64(device):
-            times = draws(torch.rand(size, dtype=torch.float64, device=device, **options), torch, torch.special)
+            times = draw(torch.rand(size, dtype=torch.float64, device=device, **options), torch, torch.special)
         else:
             words = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
-            times = draws(words[0] * 2.0**-24 + words[1] * 2.0**-48, torch, torch.special)
+            times = draw(words[0] * 2.0**-24 + words[1] * 2.0**-48, torch, torch.special)
         return tuple(self.astype(t, dtype).to(device).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -101,27 +160,45 @@ class TorchBackend(Backend):
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
             return super().map(function, array, name, special)
-        return self.astype(function(array.double(), torch, torch.special), array.dtype)
+        call: Any = function.__call__  # type: ignore[operator]  # as in draw
+        return self.astype(call(array.double(), torch, torch.special), array.dtype)
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
     """Evaluate ``formula`` in float64; one of the arrays may be the float 0.0, as it is in a gradient."""
     like = second if type(first) is float else first
-    one_pass = _fits_one_pass(first, second, t, like)
-    if one_pass and torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in (first, second, t)):
-        return _OnePass.apply(formula, first, second, t, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
-    if one_pass and like.device.type in _FUSED_ON:
+    if torch.compiler.is_compiling():
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
+    recorded = torch.is_grad_enabled() and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
+    one_pass = _fits_one_pass(formula, first, second, t, like, _LEAST // 2 if recorded else _LEAST)
+    if one_pass and recorded:  # under a dispatch mode, too: what is saved depends on nothing that may change till then
+        time = t if type(t) is float else widened(t, like.ndim, copy=True)
+        return _OnePass.apply(formula, first, second, time, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
+    if not one_pass or torch._C._len_torch_dispatch_stack():
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
+    if like.device.type in _FUSED_ON:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
-    if not one_pass:
-        wide = _wide(t, like.ndim)
-        if type(t) is float or not t.ndim:  # else the float64 t, or second, promotes first where the two meet
-            first = _double(first)
-        return formula(first, _double(second), wide, _functions(t)).to(dtype)
-    order = _memory_order(like)
+    order = memory_order(like)
     out = torch.empty_like(like, dtype=dtype)
-    first, second, wide, target = _permuted(order, first, second, _wide(t, like.ndim), out)
-    evaluate_in_blocks(formula, first, second, wide, target, _scratch(), _functions(t))
+    first, second, wide, target = permuted(order, first, second, widened(t, like.ndim), out)
+    with _kept.taken(_make_scratch) as scratch:
+        evaluate_in_blocks(formula, first, second, wide, target, scratch, _functions(t))
     return out
+
+
+def _evaluate_plainly(formula: Formula, first: Any, second: Any, t: Any, dtype: Any, recorded: bool) -> Any:
+    """Evaluate ``formula`` by tensor operations. What autograd saves of t and of inference tensors is a copy."""
+    like = second if type(first) is float else first
+    if type(t) is float:
+        if like.device.type != "cpu":  # CUDA would multiply by the reciprocal of a number
+            t = like.new_full((), t, dtype=torch.float64)
+        wide, number = t, True
+    else:
+        wide, number = widened(t, like.ndim, copy=recorded), not t.ndim
+    if number or is_stubborn(first, recorded):
+        first = double(first, copy=recorded)  # else the float64 t, or second, promotes first where the two meet
+    call: Any = formula if isinstance(formula, FunctionType) else formula.__call__  # type: ignore[operator]  # see draw
+    return call(first, double(second, copy=recorded), wide, _functions(t)).to(dtype)
 
 
 def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, dtype: Any) -> Any:
@@ -132,8 +209,8 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
     inner = like.numel()
     time = t
     if type(t) is not float:
-        order: Any = _memory_order(like)
-        lead = _leading(t, order)
+        order: Any = memory_order(like)
+        lead = leading(t, order)
         copies = math.prod(like.shape[axis] for axis in order[:lead])
         inner //= copies
         if not t.is_contiguous() or t.numel() != copies or (lead > 1 and not like.is_contiguous()):
@@ -141,59 +218,58 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
             time = with_trailing_axes(t, like.ndim).permute(order).expand(sizes).contiguous()
     try:
         _triton.launch(formula, first, second, time, inner, out)
+    except torch.OutOfMemoryError:
+        raise  # the plain expression takes more
     except Exception as error:  # Triton needs a C compiler and a driver that fits, and each fails in its own way
-        _serves[like.device] = False
-        message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return _evaluate(formula, first, second, t, dtype)
+        if like.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():  # what a capture forbids may pass
+            _serves[like.device] = False
+            message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     return out
 
 
-def _fits_one_pass(first: Any, second: Any, t: Any, like: Any) -> bool:
-    """Whether one pass applies: tensors of one dense layout that nothing but autograd watches.
+def _fits_one_pass(
+    formula: Formula, first: Any, second: Any, t: Any, like: Any, least: int, order: list[int] | None = None
+) -> bool:
+    """Whether one pass applies: tensors of one dense layout that nothing but autograd and dispatch modes watch.
 
-    On the CPU large ones, in blocks; on CUDA any that a kernel can read.
+    On the CPU ``least`` elements or more, in blocks; on CUDA any that a kernel can read.
     """
     kind = like.device.type
     return bool(
-        not torch.compiler.is_compiling()
-        and (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= _LEAST))
+        (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= least))
         and all(type(a) in _PLAIN for a in (first, second, t))
         and like.layout is torch.strided
         and (type(first) is float or type(second) is float or first.stride() == second.stride())
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
-        and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._is_tracing()
+        and _len_torch_dispatch_stack_pre_dispatch() == 0  # type: ignore[no-untyped-call]
         and not any(isinstance(a, torch.Tensor) and is_legacy_batchedtensor(a) for a in (first, second, t))
-        and (order := _memory_order(like)) is not None
-        and (kind not in _FUSED_ON or _fits_one_kernel(first, second, t, like, order))
+        and (order := order or memory_order(like)) is not None
+        and (kind not in _FUSED_ON or _fits_one_kernel(formula, first, second, t, like, order))
     )
 
 
-def _fits_one_kernel(first: Any, second: Any, t: Any, like: Any, order: list[int]) -> bool:
+def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, order: list[int]) -> bool:
     """Whether a kernel can read these: it knows memory as bytes, and t as one value for so many elements in a row.
 
-    A t on inner axes is repeated to make it so, if that takes little beside the arrays.
+    A t on inner axes is repeated to make it so, if that takes little beside the arrays. A formula that holds numbers of
+    its own, as a shift does, would be compiled for each of their values; it is evaluated on times, which are few.
     """
+    if not isinstance(formula, FunctionType):
+        return False
     for array in (first, second, t):
         if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or array._is_zerotensor()):
             return False
     if type(t) is not float:
-        copies = math.prod(like.shape[axis] for axis in order[: _leading(t, order)])
+        copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
         if copies != t.numel() and 8 * copies > like.numel():
             return False
-        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST:
+        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST // 2:
             return False  # the gradient of t takes some twenty small kernels, more than autograd's
     return like.numel() > 0 and _has_kernels(like.device)
-
-
-def _leading(t: Any, order: list[int]) -> int:
-    """How many axes, in the order of memory, it takes to hold those along which t varies."""
-    lead = len(order)
-    while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
-        lead -= 1
-    return lead
 
 
 _serves: dict[torch.device, bool] = {}
@@ -214,40 +290,19 @@ def _has_kernels(device: torch.device) -> bool:
 _PLAIN = (float, torch.Tensor, torch.nn.Parameter)  # no subclass: those may live anywhere and do anything
 
 
-def _memory_order(array: Any) -> list[int] | None:
-    """Axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps."""
-    order = list(range(array.ndim))
-    if not array.is_contiguous():
-        order.sort(key=array.stride, reverse=True)
-        if not array.permute(order).is_contiguous():
-            return None
-    return order
-
-
-def _double(array: Any) -> Any:
-    return array if type(array) is float else array.double()
-
-
 _kept = Scratch()
 
 
-def _scratch() -> Any:
-    if _kept.values is None:
-        with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-            _kept.values = torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
-    return _kept.values
+def _make_scratch() -> Any:
+    with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
+        return torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
 
 
-def _wide(t: Any, rank: int) -> Any:
-    if isinstance(t, float):
-        return t
-    missing = rank - t.ndim
-    if missing < 2:
-        return t.double().unsqueeze(-1) if missing else t.double()
-    return t.double().reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
+def _maximum(array: Any, floor: float) -> Any:
+    return array.clamp(min=floor)  # torch.maximum takes no number, and before 2.9 DTensor no clamp_min
 
 
-_FUNCTIONS = Functions(torch.clamp_min, torch.sqrt, torch)  # torch.maximum takes no Python number
+_FUNCTIONS = Functions(_maximum, torch.sqrt, torch)
 
 
 def _functions(t: Any) -> Functions:
@@ -258,8 +313,9 @@ class _OnePass(torch.autograd.Function):
     """A formula whose gradients are one more pass: it is linear in its arrays, with coefficients that depend on t.
 
     So the gradient for the first array is ``formula(grad, 0, t)``, and that for t is the derivative of
-    ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t, and the arrays
-    at their own dtype if t needs a gradient. A backward pass that is to be differentiated is built of the same calls.
+    ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t, which comes as
+    a float64 copy that nobody else knows, and the arrays at their own dtype if t needs a gradient. A backward pass
+    that is to be differentiated is built of the same calls.
     """
 
     @staticmethod
@@ -271,7 +327,7 @@ class _OnePass(torch.autograd.Function):
         ctx.dtypes = [array.dtype if needed and a != 0 else None for array, needed, a in wanted]
         moving = (ctx.needs_input_grad[3] and a is None for a in ctx.coefficients)
         arrays = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
-        ctx.save_for_backward(*(None if isinstance(a, float) else a for a in (*arrays, t)))
+        ctx.save_for_backward(*(savable(array) for array in (*arrays, t)))
         return _evaluate(formula, first, second, t, dtype)
 
     @staticmethod
@@ -279,14 +335,20 @@ class _OnePass(torch.autograd.Function):
         (grad,) = grads
         first, second, t = ctx.saved_tensors
         time = ctx.time if t is None else t
-        dense = _memory_order(grad) is not None
+        dense = memory_order(grad) is not None
         same = [dense and a == 1 and d == grad.dtype for a, d in zip(ctx.coefficients, ctx.dtypes, strict=True)]
         dtypes = [None if is_grad else dtype for dtype, is_grad in zip(ctx.dtypes, same, strict=True)]
+        if not dense and grad.device.type in _FUSED_ON:
+            grad = grad.clone()  # a kernel reads dense memory alone: one array more, for several in float64
+        like = grad if dense else torch.empty_like(grad, device="meta")  # expanded by a sum, most often
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
-        backward = _backward_in_blocks if in_blocks and _fits_one_pass(grad, 0.0, time, grad) else _backward
-        gradients, sums = backward(ctx.formula, grad, (first, second), time, dtypes)
+        unwatched = in_blocks and not torch._C._len_torch_dispatch_stack()
+        if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, _LEAST // 2, memory_order(like)):
+            gradients, sums = _backward_in_blocks(ctx.formula, grad, (first, second), time, dtypes, memory_order(like))
+        else:
+            gradients, sums = _backward(ctx.formula, grad, (first, second), time, dtypes)
         for_first, for_second = (grad if is_grad else x for x, is_grad in zip(gradients, same, strict=True))
-        for_t = _time_gradient(ctx.formula, sums, t, grad.ndim) if ctx.needs_input_grad[3] else None
+        for_t = _time_gradient(ctx.formula, sums, t) if ctx.needs_input_grad[3] else None
         return None, for_first, for_second, for_t, None
 
 
@@ -296,50 +358,51 @@ def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> 
         None if dtype is None else _evaluate(formula, x, y, t, dtype)
         for (x, y), dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
     ]
-    sums = [0.0 if a is None else (grad * a.double()).sum_to_size(_wide(t, grad.ndim).shape) for a in arrays]
-    return gradients, sums
+    return gradients, [0.0 if array is None else _sum(grad, array, t.shape) for array in arrays]
 
 
-def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
-    """Do what ``_backward`` does, reading grad from memory once."""
-    wide = _wide(t, grad.ndim)
+def _sum(grad: Any, array: Any, shape: Any) -> Any:
+    """Sum ``grad array`` in float64 to ``shape``; piece by piece where it need not be differentiated."""
+    if torch.is_grad_enabled() or grad.numel() <= _BLOCK_ON_DEVICE or type(grad) is not torch.Tensor:
+        return (grad.double() * array.double()).sum_to_size(shape)
+    total = torch.zeros(shape, dtype=torch.float64, device=grad.device)
+    for index in blocks(grad.shape, _BLOCK_ON_DEVICE):
+        part = total[on_singletons(index, total.shape)]
+        part += (grad[index].double() * array[index].double()).sum_to_size(part.shape)
+    return total
+
+
+def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any, order: Any) -> Any:
+    """Do what ``_backward`` does, reading grad from memory once, in the order of the gradients' axes."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
-    sums = [
-        0.0 if array is None else torch.zeros(wide.shape, dtype=torch.float64, device=grad.device) for array in arrays
-    ]
-    source, time, *others = _permuted(_memory_order(grad), grad, wide, *arrays, *gradients, *sums)
+    sums = [0.0 if array is None else torch.zeros_like(t) for array in arrays]
+    source, time, *others = permuted(order, grad, t, *arrays, *gradients, *sums)
     inputs, outputs, totals = others[:2], others[2:4], others[4:]
-    one, two = _scratch()
-    for index in blocks(source.shape, _BLOCK):
-        now = time if isinstance(time, float) else time[on_singletons(index, time.shape)]
-        block = load(source, index, one)
-        for array, total in zip(inputs, totals, strict=True):
-            if array is not None:
-                product = load(array, index, two) * block.values
-                part = total[on_singletons(index, total.shape)]
-                part += product.values.sum_to_size(part.shape)
-        for place, output in enumerate(outputs):
-            if output is not None:
-                block = block or load(source, index, one)
-                x, y = (block, 0.0) if place == 0 else (0.0, block)
-                output[index] = formula(x, y, now, _functions(t)).values
-                block = None  # overwritten
+    with _kept.taken(_make_scratch) as (one, two):
+        for index in blocks(source.shape, _BLOCK):
+            now = time if isinstance(time, float) else time[on_singletons(index, time.shape)]
+            block = load(source, index, one)
+            for array, total in zip(inputs, totals, strict=True):
+                if array is not None:
+                    product = load(array, index, two) * block.values
+                    part = total[on_singletons(index, total.shape)]
+                    part += product.values.sum_to_size(part.shape)
+            for place, output in enumerate(outputs):
+                if output is not None:
+                    block = block or load(source, index, one)
+                    x, y = (block, 0.0) if place == 0 else (0.0, block)
+                    output[index] = formula(x, y, now, _functions(t)).values
+                    block = None  # overwritten
     return gradients, sums
 
 
-def _time_gradient(formula: Formula, sums: Any, t: Any, rank: int) -> Any:
+def _time_gradient(formula: Formula, sums: Any, t: Any) -> Any:
     """Derivative of ``formula(*sums, t)`` for t."""
     first, second = sums
-    wide = _wide(t, rank)
-    slope = formula(first, second, Slope(wide, torch.ones_like(wide)), _SLOPES).slope
-    return slope.reshape(t.shape).to(t.dtype)
+    return formula(first, second, Slope(t, torch.ones_like(t)), _SLOPES).slope
 
 
-_SLOPES = slopes(_FUNCTIONS)  # at the floor as clamp_min's own derivative has it
-
-
-def _permuted(order: Any, *arrays: Any) -> list[Any]:
-    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+_SLOPES = slopes(_FUNCTIONS)  # at the floor as clamp's own derivative has it
 
 
 BACKEND = TorchBackend(torch)

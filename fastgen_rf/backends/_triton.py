@@ -96,7 +96,7 @@ def _kernel_of(formula: Formula) -> Any:
     exec(compile(text, file, "exec"), scope)
     kernel = FunctionType(_kernel.__code__, globals() | {"formula": triton.jit(scope["formula"])}, _kernel.__name__)
     kernel.__annotations__ = _kernel.__annotations__
-    return triton.jit(do_not_specialize=["t_bits"])(kernel)
+    return triton.jit(do_not_specialize=["t_bits", "per_row"])(kernel)
 
 
 def serves(device: torch.device) -> bool:

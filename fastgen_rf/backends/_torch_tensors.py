@@ -1,0 +1,78 @@
+"""What a tensor tells of its memory, and what is made of it on the way into a formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def needs_gradient(array: Any) -> bool:
+    """Whether a gradient is wanted for it."""
+    return type(array) is not float and array.requires_grad
+
+
+def is_stubborn(array: Any, recorded: bool) -> bool:
+    """Whether torch promotes an array by a cast alone (float8), or autograd saves it by a copy alone."""
+    return type(array) is not float and (array.dtype.itemsize == 1 or (recorded and array.is_inference()))
+
+
+def memory_order(array: Any) -> list[int] | None:
+    """Axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps.
+
+    None as well where a singleton axis has a stride of its own, which torch's operations make another of.
+    """
+    order = list(range(array.ndim))
+    strides = array.stride()
+    if not array.is_contiguous():
+        order.sort(key=strides.__getitem__, reverse=True)
+    expected = 1
+    for axis in reversed(order):
+        if strides[axis] != expected:
+            return None
+        expected *= array.shape[axis]
+    return order
+
+
+def leading(t: Any, order: list[int]) -> int:
+    """How many axes, in the order of memory, it takes to hold those along which t varies."""
+    lead = len(order)
+    while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
+        lead -= 1
+    return lead
+
+
+def double(array: Any, copy: bool = False) -> Any:
+    """Widen an array; a copy of an inference tensor is none."""
+    if type(array) is float:
+        return array
+    return array.to(torch.float64, copy=True) if copy and array.is_inference() else array.double()
+
+
+def widened(t: Any, rank: int, copy: bool = False) -> Any:
+    """Widen t and give it trailing axes; ``copy``: in memory of its own, whatever becomes of t."""
+    if isinstance(t, float):
+        return t
+    wide = t.to(torch.float64, copy=True) if copy and t.dtype == torch.float64 else t.double()
+    missing = rank - t.ndim
+    if missing < 2:
+        return wide.unsqueeze(-1) if missing else wide
+    return wide.reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
+
+
+def placed(t: Any, device: torch.device) -> Any:
+    """Give a number on the CPU to ``device`` as a kernel's argument: nothing is copied, nothing waits; else t."""
+    if t.device == device:
+        return t
+    return torch.ones((), dtype=torch.float64, device=device) * t.reshape(()).double()
+
+
+def savable(array: Any) -> Any:
+    """Return what autograd can save of an array: of an inference tensor a copy, of a float nothing."""
+    if array is None or isinstance(array, float):
+        return None
+    return array.clone() if array.is_inference() else array
+
+
+def permuted(order: Any, *arrays: Any) -> list[Any]:
+    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]

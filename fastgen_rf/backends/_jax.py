@@ -63,10 +63,11 @@ class JaxBackend(NumpyDtypes):
         if not self.has_float64(self.device(first)):
             return super().evaluate(formula, first, second, t, dtype)
         relative, *times = t if isinstance(t, _Times) else (None, t)
-        if isinstance(times[0], float) or isinstance(times[-1], float):
+        start, end = times[0], times[-1]
+        if isinstance(start, float) or isinstance(end, float):
             traced = isinstance(first, Tracer) or isinstance(second, Tracer)
             with jax.enable_x64(True):  # in which a Python float is a float64
-                if not (traced or isinstance(times[0], Tracer) or isinstance(times[-1], Tracer)):
+                if not (traced or isinstance(start, Tracer) or isinstance(end, Tracer)):
                     return _evaluate(formula, relative, dtype, first, second, *times)
                 times = [jnp.asarray(time, jnp.float64) if isinstance(time, float) else time for time in times]
         # Outside, since what JAX traces as float32 may be a Python float or NumPy's float64, and would be one inside.
@@ -297,6 +298,7 @@ def _put(t: Any, place: Any) -> Any:
     return jax.jit(lambda t: t, out_shardings=place)(t)  # on a mesh of Auto axes, device_put is but a hint
 
 
+@functools.lru_cache  # asked at every call
 def _platform(device: Any) -> str:
     """Platform of a device, a sharding or a device's name; where None, as for a tracer, the default one."""
     if device is None:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fastgen_rf._laws import clamped_to
 from fastgen_rf._typing import InverseCdf
 
 __all__ = ["Pairs", "Quantile", "Times"]
@@ -29,8 +30,7 @@ class Quantile:
 
     def at(self, u: Any, xp: Any, special: Any) -> Any:
         """Evaluate the law at ``u``, between the bounds."""
-        u = xp.clip(u, 0.0, 1.0)
-        return xp.clip(self.law(u, self.config, xp, special), self.low, self.high)
+        return self.law(clamped_to(u, 0.0, 1.0, xp), self.config, self.low, self.high, xp, special)
 
     __call__ = at
 

@@ -14,7 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LAWS", "density", "quantile", "shifted"]
+__all__ = ["LAWS", "clamped_to", "density", "quantile", "shifted"]
+
+
+def _tame(c: Any, low: float, high: float) -> tuple[float, float]:
+    return 1.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,53 @@ class Law:
     """Whether ``[min_t, max_t]`` is the law's own support, so that there is nothing to scale."""
     uses: tuple[str, ...] = ()
     """The config's fields, besides the bounds, that the law has a use for."""
+    ends: Callable[..., tuple[float, float]] = _tame
+    """``ends(c, low, high)``: what the quantile's slope at u = 0 and at u = 1 divides by; at 0 the slope is infinite."""
 
 
-def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
-    """Return t of config ``c`` at ``u`` in [0, 1], before it is clamped to the bounds."""
+def quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
+    """Return t of config ``c`` at ``u`` in [0, 1], clamped to ``[low, high]`` inside its bounds.
+
+    An infinite slope in u times one of 0, a sigmoid's or a clamp's, would be NaN: at such an end the law itself is not
+    evaluated.
+    """
     law = LAWS[c.time_dist_type]
-    if c.truncate or law.bounded:
-        return law.quantile(u, c, c.min_t, c.max_t, xp, special)
-    t = (law.shifts or law.quantile)(u, c, 0.0, 1.0, xp, special) * (c.max_t - c.min_t) + c.min_t
-    return shifted(t, c.shift) if law.shifts else t
+    own = c.truncate or law.bounded
+    start, stop = (c.min_t, c.max_t) if own else (0.0, 1.0)
+    steep = []
+    inner = u
+    for end, bound, divisor in zip((0.0, 1.0), (c.min_t, c.max_t), law.ends(c, start, stop), strict=True):
+        t_end = shifted(bound, c.shift) if law.shifts and not own else bound
+        clamped = not low <= t_end <= high
+        if divisor < (1e-100 if clamped else 1e-290):  # the smaller, lest a finite slope be taken for infinite
+            steep.append((end, min(max(t_end, low), high), clamped))
+            inner = xp.where(u == end, 0.5, inner)
+    if own:
+        t = law.quantile(inner, c, start, stop, xp, special)
+    else:
+        t = (law.shifts or law.quantile)(inner, c, start, stop, xp, special) * (c.max_t - c.min_t) + c.min_t
+        t = shifted(t, c.shift) if law.shifts else t
+    t = clamped_to(t, low, high, xp)
+    for end, t_end, clamped in steep:
+        there = u == end
+        t = xp.where(there, t_end, t)
+        if not clamped:
+            zero = xp.where(there, u - end, 0.0)
+            huge = 0 * zero + 2.0**600  # no constant, which a compiler would square to infinity
+            t = t + zero * huge * huge  # 0, of infinite slope
+    return t
+
+
+def clamped_to(x: Any, low: float, high: float, xp: Any) -> Any:
+    """Return ``x`` in ``[low, high]``, with the slope 1 at both: where functions are made of maximum, clip halves it."""
+    return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
 def density(t: Any, c: Any, xp: Any) -> Any:
     """Return the density of config ``c``, which has one, at ``t``: 0 outside its bounds, NaN at NaN."""
     law = LAWS[c.time_dist_type]
     evaluate: Any = law.density
-    inside = xp.where(t < c.min_t, c.min_t, xp.where(t > c.max_t, c.max_t, t))
+    inside = clamped_to(t, c.min_t, c.max_t, xp)
     if c.truncate or law.bounded:
         value = evaluate(inside, 1 - inside, c, c.min_t, c.max_t, xp)
     else:
@@ -82,18 +117,20 @@ def _loguniform_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: 
 
 
 def _shifted(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    start, stop = _unshifted(low, c.shift), _unshifted(high, c.shift)
-    return shifted(_uniform(u, c, start, stop, xp, special), c.shift)
+    start, stop = _unshifted_scale(low, c.shift), _unshifted_scale(high, c.shift)
+    width = c.shift * (high - low) / (start * stop)  # of the unshifted bounds low / start and high / stop
+    t, rest = low / start + u * width, c.shift * (1 - high) / stop + (1 - u) * width
+    return c.shift * t / (c.shift * t + rest)
 
 
 def _shifted_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
-    start, stop = _unshifted(low, c.shift), _unshifted(high, c.shift)
     scale = c.shift * rest + t
-    return c.shift / (scale * scale * (stop - start))
+    return (_unshifted_scale(low, c.shift) / scale) * (_unshifted_scale(high, c.shift) / scale) / (high - low)
 
 
-def _unshifted(t: float, shift: float) -> float:
-    return t / (t + shift * (1 - t))
+def _unshifted_scale(t: float, shift: float) -> float:
+    """What t and its rest are divided by where a shift is undone: ``t / (t + shift (1 - t))``."""
+    return t + shift * (1 - t)
 
 
 def _cosmap(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
@@ -118,7 +155,14 @@ def _beta(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any
     taken = u * (1 - left)
     inside = taken < 1
     rest = xp.log1p(xp.where(inside, -taken, 0 * u)) / c.beta_b + math.log1p(-low)  # log(1 - t)
-    return xp.where(inside, -xp.expm1(rest), 0 * u + high)
+    remaining = xp.where(inside, 1.0, left + (1 - u) * (1 - left))
+    return xp.where(inside, -xp.expm1(rest), 1 - (1 - low) * remaining ** (1 / c.beta_b))
+
+
+def _beta_ends(c: Any, low: float, high: float) -> tuple[float, float]:
+    if c.beta_b == 1:
+        return (low / high) ** c.beta_a if c.beta_a > 1 else 1.0, 1.0
+    return 1.0, ((1 - high) / (1 - low)) ** c.beta_b if c.beta_b > 1 else 1.0
 
 
 def _beta_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
@@ -145,9 +189,11 @@ def _mode_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -
     start, stop = (_mode_cdf(bound, c.mode_scale, math.sin, _choose) for bound in (low, high))
     u = _mode_cdf(t, c.mode_scale, xp.sin, xp.where)
     slope = _mode_slope(u, c.mode_scale, xp.sin)
-    # Bisection has no derivative: a step of Newton's method has the right one, and is 0 but for the last bit.
-    step = (_mode_map(u, c.mode_scale, xp.sin) - t) / slope
-    u = xp.where(slope > 1e-6, u - step, u)
+    # Bisection has no derivative. A step of Newton's method, 0 but for the last bit, has the first one right, and a
+    # second step those up to the third.
+    for _ in range(2):
+        step = (_mode_map(u, c.mode_scale, xp.sin) - t) / _mode_slope(u, c.mode_scale, xp.sin)
+        u = xp.where(slope > 1e-6, u - step, u)
     return 1 / (_mode_slope(u, c.mode_scale, xp.sin) * (stop - start))
 
 
@@ -185,6 +231,10 @@ def _logitnormal_density(t: Any, rest: Any, c: Any, low: float, high: float, xp:
     return _logit_density(t, rest, c.p_mean, c.p_std, low, high, xp)
 
 
+def _logitnormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
+    return _normal_ends(c.p_mean, c.p_std, _logit(low), _logit(high))
+
+
 def _shifted_logitnormal(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     mean = c.p_mean + math.log(c.shift)  # a shift moves the logit
     return special.expit(_normal(u, mean, c.p_std, _logit(low), _logit(high), xp, special))
@@ -194,8 +244,16 @@ def _shifted_logitnormal_density(t: Any, rest: Any, c: Any, low: float, high: fl
     return _logit_density(t, rest, c.p_mean + math.log(c.shift), c.p_std, low, high, xp)
 
 
+def _shifted_logitnormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
+    return _normal_ends(c.p_mean + math.log(c.shift), c.p_std, _logit(low), _logit(high))
+
+
 def _lognormal(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     return xp.exp(_normal(u, c.p_mean, c.p_std, _log(low), _log(high), xp, special))
+
+
+def _lognormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
+    return _normal_ends(c.p_mean, c.p_std, _log(low), _log(high))
 
 
 def _lognormal_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
@@ -244,6 +302,16 @@ def _normal(u: Any, mean: float, std: float, low: float, high: float, xp: Any, s
     in_lower = lower < 0.5
     z = special.ndtri(xp.where(in_lower, lower, upper))
     return xp.where(in_lower, z, -z) * std + mean
+
+
+def _normal_ends(mean: float, std: float, low: float, high: float) -> tuple[float, float]:
+    """Tail beyond each end that :func:`_normal` inverts there: its share of the law's in the branch that is taken."""
+    a, b, width = (low - mean) / std, (high - mean) / std, (high - low) / std
+    if b < -_FAR:
+        return float(_left(-b, width)), 1.0
+    if a > _FAR:
+        return 1.0, float(_left(a, width))
+    return (1.0, 1.0) if width < _NARROW else (_cdf(a), _cdf(-b))
 
 
 def _normal_density(x: Any, mean: float, std: float, low: float, high: float, xp: Any) -> Any:
@@ -305,15 +373,21 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
 
 LAWS: dict[str, Law] = {
     "uniform": Law(_uniform, _uniform_density),
-    "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std")),
-    "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std")),
+    "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std"), ends=_logitnormal_ends),
+    "lognormal": Law(
+        _lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std"), ends=_lognormal_ends
+    ),
     "shifted": Law(_shifted, _shifted_density, shifts=_uniform, uses=("shift",)),
     "polynomial": Law(_polynomial, None, bounded=True),
     "shifted_logitnormal": Law(
-        _shifted_logitnormal, _shifted_logitnormal_density, shifts=_logitnormal, uses=("shift", "p_mean", "p_std")
+        _shifted_logitnormal,
+        _shifted_logitnormal_density,
+        shifts=_logitnormal,
+        uses=("shift", "p_mean", "p_std"),
+        ends=_shifted_logitnormal_ends,
     ),
     "mode": Law(_mode, _mode_density, uses=("mode_scale",)),
     "cosmap": Law(_cosmap, _cosmap_density),
-    "beta": Law(_beta, _beta_density, uses=("beta_a", "beta_b")),
+    "beta": Law(_beta, _beta_density, uses=("beta_a", "beta_b"), ends=_beta_ends),
     "loguniform": Law(_loguniform, _loguniform_density, bounded=True),
 }

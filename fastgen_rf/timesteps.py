@@ -313,7 +313,7 @@ class Density:
         return _laws.density(t, self.config, xp)
 
 
-def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
+def _rung(u: Any, rungs: tuple[float, ...], low: float, high: float, xp: Any, special: Any) -> Any:
     """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would be a copy to the device."""
     k = len(rungs) - 1
     t = 0 * u + rungs[k - 1]

@@ -392,7 +392,7 @@ class DaskFramework(Framework):
     def numpy(self, array: Any) -> Any:
         if not isinstance(array, self.namespace.Array):
             raise TypeError(f"not dask's: {type(array)}")
-        return np.asarray(array.compute())
+        return np.asarray(array.compute(scheduler="synchronous"))
 
     def device_of(self, array: Any) -> Any:
         return "cpu"

@@ -1,12 +1,16 @@
 """What is run on this library, each in an environment of its own: ``nox --list`` names the sessions.
 
 Plain ``nox`` runs what CI runs. The exact versions of everything stand here and nowhere else; ``pyproject.toml`` has
-lower bounds only. A tests session installs one framework and checks that no other is there, so that its passing
-proves that the others are not needed.
+lower bounds only, which are the versions of ``tests-minimum``. A session that tests one framework installs it alone
+and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
+names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -19,7 +23,12 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
+asked_by_name = any(re.match(r"-[se]|--sessions?\b", argument) for argument in sys.argv[1:])
+nox.options.error_on_missing_interpreters = asked_by_name
+
 ROOT = Path(__file__).parent
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # its Pythons are on the path only where activated
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 PINS = """
@@ -52,6 +61,28 @@ sphinx==9.0.4
 torch==2.13.0
 tqdm==4.70.1
 """
+
+# What the index has newest for Pythons after 3.11; what stands above is the newest for 3.11.
+NEWER = """
+array-api-compat==1.16.0
+array-api-strict==2.6.1
+dask==2026.8.0
+jax==0.12.0.1
+jaxlib==0.12.0.1
+ml_dtypes==0.6.0
+numpy==2.5.5
+scipy==1.18.1
+"""
+NEWEST_TORCH = "torch==2.14.1"  # on the index as a CUDA build alone
+CUPY = """
+cupy-cuda13x==14.2.0
+nvidia-cuda-crt==13.5.37
+nvidia-cuda-nvrtc==13.5.37
+nvidia-cuda-runtime==13.5.37
+"""
+TRITON = "triton==3.7.1"  # no pin for all: where torch is built for CUDA, it brings its own
+
+TESTED_GROUPS = ("strict", "dask", "bfloat16")
 
 # Import name of each framework, and what installs it: requirements or dependency groups.
 FRAMEWORKS = {
@@ -87,20 +118,48 @@ def pytest_report_header():
 '''
 
 
-def install(session: nox.Session, *requirements: str) -> None:
-    """Install requirements, and dependency groups by their names, at the pinned versions."""
+def versions(pins: str) -> dict[str, str]:
+    """Version of each package in lines such as ``numpy==2.4.6``."""
+    return dict(line.split("==") for line in pins.split())
+
+
+def lowest() -> dict[str, str]:
+    """The lower bounds of the package and of the frameworks that it is tested with, as pyproject.toml declares them."""
+    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+    extras = [bound for name in ("torch", "jax") for bound in project["optional-dependencies"][name]]
+    declared = [*project["dependencies"], *extras, *(bound for name in TESTED_GROUPS for bound in groups[name])]
+    found = dict(re.findall(r"^([\w-]+)(?:\[.*\])?>=([\d.]+)$", "\n".join(declared), re.MULTILINE))
+    return found | {"jaxlib": found["jax"]}
+
+
+def install(session: nox.Session, *requirements: str, instead: dict[str, str] | None = None) -> None:
+    """Install requirements, and dependency groups by their names, at the pinned versions or at those ``instead``."""
     groups = PYPROJECT["dependency-groups"]
     wanted: list[str] = []
     for name in requirements:
         wanted += nox.project.dependency_groups(PYPROJECT, name) if name in groups else [name]
     pins = Path(session.create_tmp()) / "pins.txt"
-    pins.write_text(PINS)
-    session.install("--constraint", str(pins), *wanted)
+    exact = versions(PINS) | (instead or {})
+    pins.write_text("".join(f"{name}=={version}\n" for name, version in exact.items()))
+    # Python compiles what a session imports when it does: compiling all of it takes longer than the rest of installing
+    session.install("--no-compile", "--constraint", str(pins), *wanted)
 
 
-def run_pytest(session: nox.Session, *options: str) -> None:
+def run_pytest(session: nox.Session, *options: str, env: dict[str, str] | None = None) -> None:
     """Run pytest on all cores; what follows ``--`` on nox's command line goes to pytest."""
-    session.run("python", "-m", "pytest", "--numprocesses", "auto", *options, *session.posargs)
+    session.run("python", "-m", "pytest", "--numprocesses", "auto", *options, *session.posargs, env=env)
+
+
+def jax_cache(session: nox.Session) -> dict[str, str]:
+    """Let what XLA compiles be shared by the processes of a session, and by sessions of one jaxlib."""
+    folder = Path(session.cache_dir) / "jax"
+    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return {"JAX_COMPILATION_CACHE_DIR": str(folder.resolve()), **least}
+
+
+# XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
+# tests-jax runs with all of them.
+UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 # What CI runs
@@ -108,10 +167,12 @@ def run_pytest(session: nox.Session, *options: str) -> None:
 
 @nox.session(tags=["ci"])
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff."""
+    """Check style and formatting with ruff, and that the table of tested versions is of today."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    if table_in(README.read_text(encoding="utf-8")) != tested_versions():
+        session.error("README.md has another table of tested versions than noxfile.py: run `nox -s table`")
 
 
 @nox.session(tags=["ci"])
@@ -128,7 +189,7 @@ def tests_on(framework: str) -> Callable[[nox.Session], None]:
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        run_pytest(session, "--backend", framework)
+        run_pytest(session, "--backend", framework, env=jax_cache(session) if framework == "jax" else None)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
     return tests
@@ -143,8 +204,61 @@ for _framework in FRAMEWORKS:
 def tests_triton(session: nox.Session) -> None:
     """Run the kernel that PyTorch runs on CUDA in Triton's interpreter, and compile it for GPUs that are not there."""
     install(session, ".[torch]", "runner")
-    session.install("triton==3.7.1")  # no pin for all: where torch is built for CUDA, it brings its own
+    install(session, TRITON)
     run_pytest(session, "--backend", "torch", "--triton", "tests/test_torch_triton.py")
+
+
+MANY = "numpy,array_api_strict,dask,jax"
+
+
+@nox.session(name="tests-minimum", python="3.11", tags=["ci", "tests"])
+def tests_minimum(session: nox.Session) -> None:
+    """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
+    install(session, ".[jax]", "runner", *TESTED_GROUPS, instead=lowest())
+    run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
+
+
+@nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
+def tests_minimum_torch(session: nox.Session) -> None:
+    """Run PyTorch's tests on its lowest version, and the others': outside CI, for the index has it as a CUDA build."""
+    install(session, ".[torch]", "runner", "bfloat16", instead=lowest())
+    run_pytest(session, "--backend", "torch")
+
+
+@nox.session(name="tests-newest", python=["3.11", "3.12", "3.13"], tags=["ci", "tests"])
+def tests_newest(session: nox.Session) -> None:
+    """Run the tests on the newest versions for this Python; for 3.11 those are the sessions of one framework each."""
+    if session.python == "3.11":
+        for name in ("numpy", "torch", "jax", "strict", "dask"):
+            session.notify(f"tests-{name}")
+        return
+    install(session, ".[jax]", "runner", *TESTED_GROUPS, instead=versions(NEWER))
+    run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
+
+
+@nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])
+def tests_newest_torch(session: nox.Session) -> None:
+    """Run PyTorch's tests on its newest version: outside CI, for the index has it as a CUDA build."""
+    newer = {} if session.python == "3.11" else versions(NEWER)
+    install(session, ".[torch]", "runner", "bfloat16", instead=newer | versions(NEWEST_TORCH))
+    run_pytest(session, "--backend", "torch")
+
+
+@nox.session(name="stand-in", tags=["ci", "tests"])
+def stand_in(session: nox.Session) -> None:
+    """Make the calls that CuPy gets, and run its tests' own logic, on a stand-in over NumPy: CuPy is not tested."""
+    install(session, ".", "runner", "bfloat16")
+    run_pytest(session, "--stand-in")
+
+
+@nox.session(tags=["ci", "tests"])
+def nvrtc(session: nox.Session) -> None:
+    """Compile CuPy's kernels with NVRTC for GPUs that are not there."""
+    install(session, ".", "runner", "bfloat16")
+    session.install("--no-compile", *CUPY.split())
+    script = "import nvidia, os; print(os.path.join(nvidia.__path__[0], 'cu13'))"
+    headers = str(session.run("python", "-c", script, silent=True)).strip()
+    run_pytest(session, "--backend", "numpy", "--nvrtc", "tests/test_nvrtc.py", env={"CUDA_PATH": headers})
 
 
 @nox.session(tags=["ci"])
@@ -157,7 +271,7 @@ def interop(session: nox.Session) -> None:
 @nox.session(tags=["ci"])
 def wheel(session: nox.Session) -> None:
     """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach."""
-    install(session, "build", "runner", "strict", "bfloat16")
+    install(session, "build", "runner", "bfloat16")
     with tempfile.TemporaryDirectory(prefix="fastgen_rf-") as folder:
         place = Path(folder)
         session.run("python", "-m", "build", "--outdir", str(place / "dist"), str(ROOT))  # the wheel from the sdist
@@ -171,7 +285,7 @@ def wheel(session: nox.Session) -> None:
             copytree(ROOT / name, place / name, ignore=ignore_patterns("__pycache__", "_build"))
         (place / "from_wheel.py").write_text(FROM_WHEEL)
         with session.chdir(place):
-            run_pytest(session, "-p", "from_wheel", "--backend", "numpy,array_api_strict")
+            run_pytest(session, "-p", "from_wheel", "--backend", "numpy")
             session.run("python", "-m", "fastgen_rf")
 
 
@@ -204,10 +318,25 @@ nox.options.tags = ["ci"]
 # What needs a machine of its own
 
 
+ON_CUDA = [nox.param(name, id=name) for name in ("torch", "jax", "cupy")]
+
+
 @nox.session(venv_backend="none")
-def gpu(session: nox.Session) -> None:
-    """Run the tests of PyTorch, JAX and CuPy on CUDA, with the interpreter and the packages at hand."""
-    session.run("python", "-m", "pytest", "--device", "cuda", *session.posargs, external=True)
+@nox.parametrize("backend", ON_CUDA)
+def gpu(session: nox.Session, backend: str) -> None:
+    """Run the tests of one framework on CUDA, with the interpreter and the packages at hand."""
+    session.run("python", "-m", "pytest", "--device", "cuda", "--backend", backend, *session.posargs, external=True)
+
+
+@nox.session(name="gpu-bench", venv_backend="none")
+@nox.parametrize("table", [nox.param(name, id=name) for name in ("sizes", "formulas", "shapes", "memory")])
+@nox.parametrize("backend", ON_CUDA)
+def gpu_bench(session: nox.Session, backend: str, table: str) -> None:
+    """Measure one table of one framework on CUDA; the figures go to build/."""
+    file = ROOT / "build" / f"speed_cuda_{backend}_{table}.json"
+    file.parent.mkdir(exist_ok=True)
+    options = ("--device", "cuda", "--backend", backend, "--table", table, "--json", str(file))
+    session.run("python", "-m", "tests.benchmarks", *options, *session.posargs, external=True)
 
 
 @nox.session
@@ -230,3 +359,42 @@ def figures(session: nox.Session) -> None:
     install(session, "-e", ".", "bench")
     session.run("python", "docs/examples/timestep_gallery.py", "--out", "docs/_static")
     session.run("python", "docs/examples/conversion_error.py", "--out", "docs/_static/conversion_error.png")
+
+
+# The table of tested versions
+
+README = ROOT / "README.md"
+BEGIN, END = "<!-- what was tested: `nox -s table` writes this -->\n", "<!-- to here -->\n"
+ROWS = ("numpy", "scipy", "array-api-compat", "ml_dtypes", "torch", "jax", "array-api-strict", "dask")
+
+
+def tested_versions() -> str:
+    """Table of what the sessions in CI install, and of what is tested elsewhere or not at all."""
+    minimum, newest, newer = lowest(), versions(PINS), versions(NEWER)
+    rows = [["", "lowest, Python 3.11", "Python 3.11", "Python 3.12", "Python 3.13"]]
+    for name in ROWS:
+        if name == "torch":
+            rows.append([name, f"{minimum[name]} \u00b3", newest[name], "\u00b3", "\u00b3"])
+        else:
+            rows.append([name, minimum[name], newest[name], newer[name], newer[name]])
+    rows.insert(1, ["---"] * len(rows[0]))
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows).replace("|  |", "| |")
+    compiled = f"Triton {versions(TRITON)['triton']}, CuPy {versions(CUPY)['cupy-cuda13x']} with NVRTC, and JAX"
+    return f"""{table}
+
+\u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
+What a GPU would run is compiled in CI without one, by {compiled};
+**CuPy and CUDA themselves are not tested there.**
+"""
+
+
+def table_in(page: str) -> str:
+    """The part of ``page`` that the table takes."""
+    return page.partition(BEGIN)[2].partition(END)[0]
+
+
+@nox.session(venv_backend="none")
+def table(session: nox.Session) -> None:
+    """Write the table of tested versions into README.md, which the documentation shows too."""
+    page = README.read_text(encoding="utf-8")
+    README.write_text(page.replace(BEGIN + table_in(page) + END, BEGIN + tested_versions() + END), encoding="utf-8")

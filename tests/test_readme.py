@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -24,11 +23,11 @@ def test_the_example_runs(xp):
     exec(compile(BLOCKS[xp.name], f"README.md, {xp.name}", "exec"), {})
 
 
-FRAMEWORKS = ("torch", "jax", "cupy")  # a page of that name is about one, and runs where it is installed
 PAGES = {
-    path.name: re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    for path in sorted((ROOT / "docs").glob("*.md"))
-    if path.stem not in FRAMEWORKS or importlib.util.find_spec(path.stem)
+    path.relative_to(ROOT / "docs").as_posix(): re.findall(
+        r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
+    )
+    for path in sorted((ROOT / "docs").rglob("*.md"))
 }
 
 
@@ -38,6 +37,6 @@ def test_a_page_of_the_documentation_runs_from_top_to_bottom(page):
 
 
 def test_the_pages_with_examples_are_found():
-    assert {"index.md", "random.md", "timesteps.md", "predictions.md", "paths.md"} <= {
+    assert {"index.md", "howto/random.md", "howto/timesteps.md", "howto/predictions.md"} <= {
         name for name in PAGES if PAGES[name]
     }

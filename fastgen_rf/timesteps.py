@@ -167,6 +167,7 @@ def sample_from_t_list(
     xp: Any = None,
     device: Any = None,
     dtype: Any = None,
+    return_index: bool = False,
 ) -> Any:
     """Draw n rungs uniformly from ``t_list[:-1]``, the starting times of a multi-step student.
 
@@ -178,17 +179,22 @@ def sample_from_t_list(
         At least two rungs, strictly descending from at most 1 to 0. An array of any framework is read on the host.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
+    return_index : bool
+        Whether to return the index into t_list of each rung as well.
 
     Returns
     -------
     array, shape (n,) or n
         Rungs as dtype rounds them, save that a rung below 1 stays below 1.
+    array of int32, shape (n,) or n
+        Only with ``return_index=True``: where in t_list each rung stands; of rungs that dtype cannot tell apart, the
+        first.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, a rung no number, or rng, xp, device and dtype name no
-        framework or two.
+        If n is neither an integer nor a tuple of integers, a rung no number, return_index no bool, or rng, xp, device
+        and dtype name no framework or two.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
@@ -196,13 +202,18 @@ def sample_from_t_list(
     --------
     >>> sample_from_t_list(4, [1.0, 0.75, 0.5, 0.0], rng=np.random.default_rng(0))
     array([0.75, 1.  , 1.  , 1.  ], dtype=float32)
+    >>> sample_from_t_list(4, [1.0, 0.75, 0.5, 0.0], rng=np.random.default_rng(0), return_index=True)
+    (array([0.75, 1.  , 1.  , 1.  ], dtype=float32), array([1, 0, 0, 0], dtype=int32))
     """
     rungs = checked_rungs(t_list)
+    if not isinstance(return_index, bool):
+        raise TypeError(f"return_index must be True or False, got {return_index!r}")
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    below_one = 1.0 - backend.finfo(dtype)[0] / 2
-    rungs = tuple(rung if rung == 1 else min(rung, below_one) for rung in rungs)
+    eps, tiny = backend.finfo(dtype)
+    # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
+    rungs = tuple(rung if rung == 1 else min(_on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
     (t,) = backend.sample(shape, Times(Quantile(_rung, rungs, 0.0, 1.0)), rng, device, dtype)
-    return t
+    return (t, backend.count_above(t, rungs[:-1])) if return_index else t
 
 
 def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:

@@ -367,6 +367,12 @@ def draw(sampler, n, **named):
     return rf.sample_from_t_list(n, [1.0, 0.5, 0.0], **named)
 
 
+@pytest.mark.parametrize("flag", [1, None, "yes"], ids=repr)
+def test_a_return_index_that_is_no_bool_is_a_type_error(xp, flag):
+    with raises(TypeError, "return_index must be True or False, got"):
+        rf.sample_from_t_list(3, [1.0, 0.0], rng=0, return_index=flag, **xp.draw_args)
+
+
 every_sampler = pytest.mark.parametrize("sampler", ["sample_timesteps", "sample_timestep_pairs", "sample_from_t_list"])
 
 

@@ -120,6 +120,15 @@ def test_rungs_under_jit_vmap_and_scan_are_the_eager_ones() -> None:
     np.testing.assert_array_equal(jax.lax.scan(lambda c, k: (c, sample(k)), 0, keys)[1], eager)
 
 
+def test_a_rung_s_index_under_jit_is_the_eager_one() -> None:
+    def sample(k: jax.Array) -> Any:
+        return rf.sample_from_t_list(50, RUNGS, rng=k, return_index=True)
+
+    for jitted, eager in zip(jax.jit(sample)(key()), sample(key()), strict=True):
+        assert jitted.dtype == eager.dtype
+        np.testing.assert_array_equal(jitted, eager)
+
+
 @every_law
 def test_n_and_the_config_are_static_arguments(law: str) -> None:
     cfg = rf.SampleTimestepConfig(law)

@@ -388,6 +388,29 @@ def test_a_rung_of_1_stays_1(xp, dtype):
     assert np.asarray(xp.numpy(t), np.float64).tolist() == [1.0] * 5
 
 
+@pytest.mark.parametrize("rungs", [(1.0, 0.75, 0.5, 0.25, 0.0), (0.999, 0.937, 0.833, 0.624, 0.0), (0.3, 0.0)])
+@pytest.mark.dtypes()
+def test_a_rung_s_index_comes_with_it(xp, dtype, rungs):
+    how = {"dtype": xp.dtype(dtype), **xp.draw_args}
+    t, index = rf.sample_from_t_list(200, rungs, rng=xp.rng(9), return_index=True, **how)
+    alone = rf.sample_from_t_list(200, rungs, rng=xp.rng(9), **how)
+    assert index.dtype == xp.dtype("int32")
+    assert xp.device_of(index) == xp.device_of(t)
+    assert xp.numpy(t).tolist() == xp.numpy(alone).tolist()
+    wanted = np.asarray(rungs)[xp.numpy(index)]
+    np.testing.assert_allclose(np.asarray(xp.numpy(t), np.float64), wanted, rtol=2.0**-8)
+    assert set(xp.numpy(index).tolist()) == set(range(len(rungs) - 1))
+
+
+@pytest.mark.dtypes("bfloat16")
+def test_rungs_that_a_dtype_cannot_tell_apart_have_the_index_of_the_first(xp, dtype):
+    t, index = rf.sample_from_t_list(
+        200, (0.999, 0.998, 0.5, 0.0), rng=xp.rng(9), dtype=xp.dtype(dtype), return_index=True, **xp.draw_args
+    )
+    pairs = zip(xp.numpy(t).tolist(), xp.numpy(index).tolist(), strict=True)
+    assert set(pairs) == {(0.99609375, 0), (0.5, 2)}
+
+
 # The config
 
 

@@ -176,6 +176,19 @@ def test_rungs_come_from_all_but_the_last() -> None:
     assert set(rungs.tolist()) == {1.0, 0.75, 0.5}
 
 
+def test_a_rung_s_index_compiles_in_one_graph_to_the_eager_one() -> None:
+    def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        return rf.sample_from_t_list(64, RUNGS, dtype=torch.bfloat16, return_index=True)
+
+    compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(4)
+    t, index = compiled()
+    torch.manual_seed(4)
+    eager_t, eager_index = draw()
+    assert torch.equal(t, eager_t)
+    assert torch.equal(index, eager_index)
+
+
 @every_law
 @pytest.mark.parametrize("mean", [0.0, 5.0], ids=["centred", "far_in_a_tail"])
 def test_every_law_compiles_in_one_graph_to_the_eager_draw(law: str, mean: float) -> None:

@@ -69,7 +69,7 @@ def draw_law(axes: Any, law: str) -> None:
 def draw_gallery(path: Path) -> None:
     """One panel for each law."""
     figure, panels = plt.subplots(5, 2, figsize=(9, 12.5), layout="constrained")
-    for axes, law in zip(tqdm(panels.ravel(), desc="laws"), GALLERY, strict=True):
+    for axes, law in zip(tqdm(panels.ravel(), desc="laws", disable=None), GALLERY, strict=True):
         draw_law(axes, law)
     for axes in panels[-1]:
         axes.set_xlabel("t (0 data, 1 noise)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -118,6 +119,10 @@ class JaxBackend(NumpyDtypes):
         if not self.has_float64(self.device(array)):
             return super().map(function, array, name, special)
         return _map(function, array)
+
+    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
+        with jax.enable_x64(True):  # for a t in float64
+            return super().count_above(t, rungs)
 
 
 class _Times(NamedTuple):

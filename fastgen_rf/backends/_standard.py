@@ -8,7 +8,9 @@ or on float32 words where the device has none; timesteps drawn and inverted on t
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -210,6 +212,10 @@ class Backend:
         Different ints must give different streams, however large they are.
         """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
+
+    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
+        """How many of ``rungs``, which t's dtype can hold, lie above each ``t``, as int32."""
+        return reduce(operator.add, [self.astype(t < rung, self.xp.int32) for rung in rungs])
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""

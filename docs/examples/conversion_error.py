@@ -49,11 +49,12 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     pred, x_t = rng.standard_normal((2, ELEMENTS)).astype(np.float32)
-    figure, panels = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", sharey=True)
+    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
+    figure, panels = plt.subplots(2, 1, figsize=(6, 6.4), sharex=True)
     for axes, (pair, route) in zip(panels, THROUGH_X0.items(), strict=True):
         source, target = pair.split(" to ")
         direct, chained = [], []
-        for t in tqdm(TIMES, desc=pair):
+        for t in tqdm(TIMES, desc=pair, disable=None):
             time = np.full(ELEMENTS, t)
             exact = [
                 EXACT[pair](*map(Fraction, each))
@@ -65,13 +66,13 @@ def main() -> None:
         for row in zip(TIMES, direct, chained, strict=True):
             print("{:7.3f} {:12.3f} {:12.1f}".format(*row))
         axes.loglog(TIMES, chained, "o-", color="#d1603d", label="by way of $x_0$, rounded twice")
-        axes.loglog(TIMES, direct, "o-", color="#1f5a92", label="convert_prediction")
-        axes.axhline(0.5, color="gray", lw=1, ls=":")
+        axes.loglog(TIMES, direct, "o-", color="#2f81c7", label="convert_prediction")
+        axes.axhline(0.5, color="#7a8089", lw=1, ls=":")
         axes.set_title(pair)
-        axes.set_xlabel("t")
-    panels[0].set_ylabel("largest error, float32 ulp")
-    panels[0].legend(frameon=False)
-    figure.savefig(out, dpi=110)
+        axes.set_ylabel("largest error, ulp")
+    panels[1].set_xlabel("t")
+    panels[0].legend()
+    figure.savefig(out)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ GALLERY: dict[str, list[dict[str, Any]]] = {
     "beta": [{}, {"beta_a": 1.0, "beta_b": 2.0}, {"beta_a": 4.0}],
     "loguniform": [{}, {"min_t": 0.01}, {"min_t": 0.1}],
 }
-COLORS = ("#1f5a92", "#d1603d", "#4b8b3b")
+COLORS = ("#2f81c7", "#d1603d", "#4b9b3b")
 
 
 def label_of(fields: dict[str, Any]) -> str:
@@ -60,20 +60,20 @@ def draw_law(axes: Any, law: str) -> None:
             axes.plot(GRID, density, color=color, lw=1.8, label=label_of(fields))
         except ValueError:  # discrete, or with an atom at max_t
             axes.hist(t, bins, density=True, color=color, histtype="step", lw=1.5, label=label_of(fields))
-    axes.set_title(law, fontsize=11)
+    axes.set_title(law, fontweight="bold")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, {"loguniform": 6, "lognormal": 6, "shifted": 8, "shifted_logitnormal": 6}.get(law, 4))
-    axes.legend(fontsize=7.5, frameon=False, loc="upper right" if law in ("loguniform", "mode") else "upper left")
+    axes.legend(loc="upper right" if law in ("loguniform", "mode") else "upper left")
+    axes.set_xlabel("t (0 data, 1 noise)")
 
 
-def draw_gallery(path: Path) -> None:
-    """One panel for each law."""
-    figure, panels = plt.subplots(5, 2, figsize=(9, 12.5), layout="constrained")
-    for axes, law in zip(tqdm(panels.ravel(), desc="laws", disable=None), GALLERY, strict=True):
+def draw_gallery(folder: Path) -> None:
+    """One picture for each law."""
+    for law in tqdm(GALLERY, desc="laws", disable=None):
+        figure, axes = plt.subplots(figsize=(5, 3.2))
         draw_law(axes, law)
-    for axes in panels[-1]:
-        axes.set_xlabel("t (0 data, 1 noise)")
-    figure.savefig(path, dpi=110)
+        figure.savefig(folder / f"law_{law}.png", dpi=120)
+        plt.close(figure)
 
 
 def draw_truncated(path: Path) -> None:
@@ -82,7 +82,7 @@ def draw_truncated(path: Path) -> None:
     print(f"shifted, default, clamped: {np.mean(published == 0.999):.2%} at max_t, least t {published.min():.4f}")
     cases = [("shifted", {"shift": 5.0, "max_t": 0.98}), ("shifted", {"shift": 8.0, "max_t": 0.98})]
     cases.append(("shifted_logitnormal", {"shift": 5.0, "max_t": 0.9}))
-    figure, panels = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, panels = plt.subplots(3, 1, figsize=(6, 8.4), sharex=True)
     for axes, (law, fields) in zip(panels, cases, strict=True):
         bins = np.linspace(0, 1, 101)
         for truncate, color in ((False, COLORS[1]), (True, COLORS[0])):
@@ -91,29 +91,29 @@ def draw_truncated(path: Path) -> None:
             name = "truncated" if truncate else "clamped"
             print(f"{law}, {label_of(fields)}, {name}: {share:.2%} at max_t, least t {t.min():.4f}")
             axes.hist(t, bins, density=True, color=color, alpha=0.55, label=f"{name}: {share:.1%} at max_t")
-        axes.set_title(f"{law}, {label_of(fields)}", fontsize=10)
+        axes.set_title(f"{law}, {label_of(fields)}")
         axes.set_xlim(0, 1)
-        axes.set_xlabel("t")
-        axes.legend(fontsize=9, frameon=False, loc="upper left")
-    figure.savefig(path, dpi=110)
+        axes.legend(loc="upper left")
+    panels[-1].set_xlabel("t")
+    figure.savefig(path)
 
 
 def draw_stratified(path: Path) -> None:
     """Three batches of 64 each way, and how the spread of a batch mean falls with the batch size."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.8), layout="constrained")
+    figure, (left, right) = plt.subplots(2, 1, figsize=(6, 7))
     for row, stratified in enumerate((False, True)):
         for batch in range(3):
             t = draw("logitnormal", {}, 64, batch, stratified=stratified)
             left.plot(t, np.full(64, 3.5 * row + batch), "|", color=COLORS[row], ms=13, mew=1.2)
     left.set_yticks([1, 4.5], ["iid", "stratified"])
-    left.set_title("three batches of 64, logitnormal", fontsize=11)
+    left.set_title("three batches of 64, logitnormal")
     left.set_xlim(0, 1)
     left.set_xlabel("t")
     sizes = [4, 8, 16, 32, 64, 128, 256, 512]
     for stratified, color in ((False, COLORS[0]), (True, COLORS[1])):
         spread = [
             np.std([np.mean(draw("logitnormal", {}, n, seed, stratified=stratified)) for seed in range(400)])
-            for n in tqdm(sizes, desc="stratified" if stratified else "iid")
+            for n in tqdm(sizes, desc="stratified" if stratified else "iid", disable=None)
         ]
         name = "stratified" if stratified else "iid"
         right.loglog(sizes, spread, "o-", color=color, label=name)
@@ -121,18 +121,19 @@ def draw_stratified(path: Path) -> None:
     right.set_xticks(sizes, [str(n) for n in sizes])
     right.minorticks_off()
     right.set_xlabel("batch size")
-    right.set_title("standard deviation of the batch mean of t", fontsize=11)
-    right.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    right.set_title("standard deviation of the batch mean of t")
+    right.legend()
+    figure.savefig(path)
 
 
 def main() -> None:
-    """Draw the three pictures."""
+    """Draw the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the pictures")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
-    draw_gallery(folder / "timestep_laws.png")
+    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
+    draw_gallery(folder)
     draw_truncated(folder / "timestep_truncated.png")
     draw_stratified(folder / "timestep_stratified.png")
 

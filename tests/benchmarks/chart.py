@@ -15,14 +15,15 @@ from tests.benchmarks.contenders import ADD, OURS
 from tests.benchmarks.report import show
 
 STYLES: dict[str, dict[str, Any]] = {  # colours: Okabe and Ito's, told apart by everyone
-    ADD: {"color": "#999999", "linestyle": "--", "linewidth": 1.4, "zorder": 1},
+    ADD: {"color": "#7a8089", "linestyle": "--", "linewidth": 1.4, "zorder": 1},
     "nvidia-modelopt": {"color": "#D55E00", "marker": "s"},
     "plain float64": {"color": "#E69F00", "marker": "^"},
     "nvidia-modelopt, compiled": {"color": "#009E73", "marker": "D"},
     "plain float32, jitted": {"color": "#CC79A7", "marker": "v"},
     "fastgen_rf, compiled": {"color": "#56B4E9", "marker": "o"},
-    OURS: {"color": "#0072B2", "marker": "o", "linewidth": 3.4, "markersize": 7, "zorder": 2},
+    OURS: {"color": "#2f81c7", "marker": "o", "linewidth": 3.4, "markersize": 7, "zorder": 2},
 }
+GROUND = Path(__file__).parents[2] / "docs/examples/both_grounds.mplstyle"
 TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"}
 
 
@@ -39,19 +40,20 @@ def draw(records: list[dict[str, Any]], path: Path, subtitle: str) -> list[Path]
 
 
 def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
-    columns = list(dict.fromkeys(r["backend"] for r in records))
-    rows = max((list(dict.fromkeys(r["dtype"] for r in records if r["backend"] == b)) for b in columns), key=len)
-    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
-    size = (0.6 + 3.7 * len(columns), 1.7 + 2.8 * len(rows))
+    rows = list(dict.fromkeys(r["backend"] for r in records))
+    columns = max((list(dict.fromkeys(r["dtype"] for r in records if r["backend"] == b)) for b in rows), key=len)
+    plt.style.use(GROUND)
+    size = (0.8 + 3.0 * len(columns), 2.6 + 2.5 * len(rows))
     figure, grid = plt.subplots(len(rows), len(columns), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for column, backend in enumerate(columns):
+    figure.set_layout_engine("tight", rect=(0, 1.5 / size[1], 1, 1 - 0.65 / size[1]), h_pad=1.2)
+    for row, backend in enumerate(rows):
         dtypes = list(dict.fromkeys(r["dtype"] for r in records if r["backend"] == backend))
-        for row, axes in enumerate(grid[:, column]):
-            if row >= len(dtypes):
+        for column, axes in enumerate(grid[row]):
+            if column >= len(dtypes):
                 axes.set_visible(False)
                 continue
-            _panel(axes, [r for r in records if (r["backend"], r["dtype"]) == (backend, dtypes[row])])
-            axes.set_title(f"{TITLES[backend]}, {dtypes[row]}", fontweight="bold", loc="left")
+            _panel(axes, [r for r in records if (r["backend"], r["dtype"]) == (backend, dtypes[column])])
+            axes.set_title(f"{TITLES[backend]}, {dtypes[column]}", fontweight="bold", loc="left")
             if column == 0:
                 axes.set_ylabel("time of a call")
             if row == len(rows) - 1:
@@ -61,12 +63,10 @@ def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
     what = records[0]["op"] + (" and its gradient" if records[0]["direction"] != "forward" else "")
     title: dict[str, Any] = {"ha": "left", "va": "top"}
     figure.text(0.01, 1 - 0.1 / size[1], f"{what}: lower is faster", fontsize=14, fontweight="bold", **title)
-    figure.text(0.01, 1 - 0.42 / size[1], subtitle, fontsize=9.5, color="#555555", **title)
+    figure.text(0.01, 1 - 0.42 / size[1], subtitle, fontsize=10, **title)
     labels = [f"{name} (the limit)" if name == ADD else name for name in names]
-    figure.legend([handles[name] for name in names], labels, loc="lower center", ncols=3 if len(columns) < 3 else 4,
-                  frameon=False)  # fmt: skip
-    figure.tight_layout(rect=(0, 0.75 / size[1], 1, 1 - 0.62 / size[1]), h_pad=1.5)
-    figure.savefig(path, dpi=100)
+    figure.legend([handles[name] for name in names], labels, loc="lower center", ncols=2)
+    figure.savefig(path)
     plt.close(figure)
 
 
@@ -82,11 +82,11 @@ def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value).replace(".00", "").replace(".0", "")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.grid(color="#E5E5E5", linewidth=0.8)
+    axes.grid(linewidth=0.8)
     largest = [r for r in records if r["rival"] and r["elements"] == max(r["elements"] for r in records)]
     for r in largest:
         words = f"at {_count(r['elements'], 0)}: {r['ratio']:.1f}x as fast\nas {r['contender']}"
-        axes.text(0.03, 0.97, words, transform=axes.transAxes, va="top", fontsize=10, color="#0072B2")
+        axes.text(0.03, 0.97, words, transform=axes.transAxes, va="top", fontsize=10, color="#2f81c7")
 
 
 def _count(value: float, _: int) -> str:

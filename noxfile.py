@@ -37,7 +37,6 @@ array-api-strict==2.6.1
 build==1.6.1
 dask==2026.8.0
 diffusers==0.42.1
-furo==2025.12.19
 hypothesis==6.170.15
 jax==0.10.2
 jaxlib==0.10.2
@@ -49,6 +48,7 @@ myst-parser==5.2.0
 numpy==2.4.6
 nvidia-modelopt==0.47.0
 optax==0.2.8
+pydata-sphinx-theme==0.24.0
 pyright==1.1.414
 pytest==9.2.0
 pytest-xdist==3.8.0
@@ -58,8 +58,11 @@ scikit-learn==1.9.1
 scipy==1.17.1
 scipy-stubs==1.17.1.5
 sphinx==9.0.4
+sphinx-copybutton==0.5.2
+sphinx-design==0.8.0
 torch==2.13.0
 tqdm==4.70.1
+twine==7.0.0
 """
 
 # What the index has newest for Pythons after 3.11; what stands above is the newest for 3.11.
@@ -271,15 +274,22 @@ def interop(session: nox.Session) -> None:
 @nox.session(tags=["ci"])
 def wheel(session: nox.Session) -> None:
     """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach."""
-    install(session, "build", "runner", "bfloat16")
+    install(session, "build", "twine", "runner", "bfloat16")
     with tempfile.TemporaryDirectory(prefix="fastgen_rf-") as folder:
         place = Path(folder)
         session.run("python", "-m", "build", "--outdir", str(place / "dist"), str(ROOT))  # the wheel from the sdist
+        session.run("twine", "check", "--strict", *map(str, (place / "dist").iterdir()))
         (built,) = (place / "dist").glob("*.whl")
         check_contents(session, built)
         session.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "fastgen_rf")
         install(session, str(built))
-        for name in ("conftest.py", "pyproject.toml", "README.md", "CHANGELOG.md", "noxfile.py"):
+        for name in (
+            "conftest.py",
+            "pyproject.toml",
+            "noxfile.py",
+            "CITATION.cff",
+            *(path.name for path in ROOT.glob("*.md")),
+        ):
             copy(ROOT / name, place)
         for name in ("tests", "docs"):
             copytree(ROOT / name, place / name, ignore=ignore_patterns("__pycache__", "_build"))
@@ -307,7 +317,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def demo(session: nox.Session) -> None:
-    """Distil a teacher of handwritten digits into a 4-step student; the picture goes to build/distill_digits.png."""
+    """Distil a teacher of handwritten digits into a 2-step student; the picture goes to build/distill_digits.png."""
     install(session, "-e", ".[jax]", "demo")
     options = session.posargs or ["--out", "build/distill_digits.png"]
     session.run("python", "docs/examples/distill_digits.py", *options)
@@ -356,9 +366,10 @@ def random_words(session: nox.Session) -> None:
 @nox.session
 def figures(session: nox.Session) -> None:
     """Draw the pictures of the documentation's pages on timesteps and predictions anew."""
-    install(session, "-e", ".", "bench")
+    install(session, "-e", ".", "figures")
     session.run("python", "docs/examples/timestep_gallery.py", "--out", "docs/_static")
     session.run("python", "docs/examples/conversion_error.py", "--out", "docs/_static/conversion_error.png")
+    session.run("python", "docs/examples/bfloat16_target.py", "--out", "docs/_static/bfloat16_target.png")
 
 
 # The table of tested versions

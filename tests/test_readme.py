@@ -1,4 +1,8 @@
-"""The Python blocks of README and documentation run, the README's for the frameworks of this run."""
+"""The Python blocks of README and documentation run, each on the framework that it names.
+
+A page is a program that is read from top to bottom. On a framework it consists of the blocks that name it and of those
+that name none but NumPy.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,66 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = {
-    re.search(r"^import (\w+)", block)[1]: block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PATHS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    for path in PATHS
 }
+GUESTS = ("torch", "jax", "cupy")
 
 
-def test_the_same_example_stands_for_each_framework():
-    assert set(BLOCKS) == {"numpy", "torch", "jax", "cupy"}
+def named(block):
+    """Frameworks beside NumPy that a block names."""
+    code = re.sub(r"#.*|\"[^\"]*\"", "", block)
+    return {guest for guest in GUESTS if re.search(rf"\b{guest}\b", code)}
+
+
+def program(blocks, framework):
+    return "\n".join(block for block in blocks if named(block) <= {framework})
+
+
+def pages_for(framework):
+    """Pages on which some block is this framework's."""
+    wanted = set() if framework == "numpy" else {framework}
+    return [page for page, blocks in PAGES.items() if any(named(block) == wanted for block in blocks)]
+
+
+BLOCKS = [pytest.param(block, id=f"{page}-{i}") for page, blocks in PAGES.items() for i, block in enumerate(blocks)]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_is_python_and_names_one_framework_at_most(block):
+    compile(block, "a page", "exec")
+    assert len(named(block)) <= 1
 
 
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
-def test_the_example_runs(xp):
-    exec(compile(BLOCKS[xp.name], f"README.md, {xp.name}", "exec"), {})
+@pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
+def test_a_page_runs_from_top_to_bottom(xp, page):
+    if page in pages_for(xp.name):
+        exec(compile(program(PAGES[page], xp.name), page, "exec"), {"__name__": page})
 
 
-PAGES = {
-    path.relative_to(ROOT / "docs").as_posix(): re.findall(
-        r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
-    )
-    for path in sorted((ROOT / "docs").rglob("*.md"))
-}
-
-
-@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])
-def test_a_page_of_the_documentation_runs_from_top_to_bottom(page):
-    exec(compile("\n".join(PAGES[page]), f"docs/{page}", "exec"), {})
+def test_the_first_program_stands_for_each_framework():
+    assert [named(block) for block in PAGES["docs/start/index.md"]] == [set(), {"torch"}, {"jax"}, {"cupy"}]
+    assert [named(block) for block in PAGES["README.md"]] == [{"torch"}, {"jax"}]
 
 
 def test_the_pages_with_examples_are_found():
-    assert {"index.md", "howto/random.md", "howto/timesteps.md", "howto/predictions.md"} <= {
-        name for name in PAGES if PAGES[name]
-    }
+    assert {"docs/index.md", "docs/howto/random.md", "docs/howto/timesteps.md"} <= set(pages_for("numpy"))
+
+
+def test_every_public_name_has_a_page():
+    import fastgen_rf
+
+    listed = set(re.findall(r"^   (\w+)$", (ROOT / "docs/reference/api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == set(fastgen_rf.__all__) - {"flow_matching"}
+
+
+def test_every_relative_link_of_a_page_leads_somewhere():
+    for path in PATHS:
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            assert "://" in target or (path.parent / target).exists(), f"{path}: {target}"

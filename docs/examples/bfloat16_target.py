@@ -1,6 +1,6 @@
 """Measure the flow as x0_to_flow recovers it from x_t, against ``eps - x_0``: the RMS error over t for each dtype.
 
-    python bfloat16_target.py [--out PNG]
+python bfloat16_target.py [--out PNG]
 """
 
 import argparse
@@ -39,9 +39,7 @@ def main() -> None:
         x0, eps = drawn.astype(dtype)
         wanted = eps.astype(np.float64) - x0.astype(np.float64)
         direct[name] = rms((eps - x0).astype(np.float64) - wanted)
-        recovered[name] = [
-            rms(x0_to_flow(x0, add_noise(x0, eps, t), t).astype(np.float64) - wanted) for t in TIMES
-        ]
+        recovered[name] = [rms(x0_to_flow(x0, add_noise(x0, eps, t), t).astype(np.float64) - wanted) for t in TIMES]
     print(f"RMS of the target eps - x0: {rms(drawn[1] - drawn[0]):.3f}; RMS errors:\n")
     print("".join(f"{head:>12}" for head in ("t", *DTYPES)))
     for t, *errors in zip(TIMES, *recovered.values(), strict=True):

@@ -362,7 +362,8 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     backend = backend_for_draws(rng, xp, device, dtype)
     for size in shape:
         if isinstance(size, bool) or not (isinstance(size, numbers.Integral) or backend.is_symbolic(size)):
-            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}")
+            hint = "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

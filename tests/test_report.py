@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def test_a_backend_that_computes_wrongly_makes_the_exit_status_1(small, monkeypa
     right = Backend.evaluate
     numpy = FRAMEWORKS["numpy"]()
     monkeypatch.setattr(type(numpy), "evaluate", lambda self, *args: right(self, *args) * 1.001)
-    assert report.main() == 1
+    assert report.main([]) == 1
     assert "FAILED: out of bounds" in capsys.readouterr().out
 
 
@@ -39,13 +40,43 @@ def test_a_backend_that_raises_is_reported_and_does_not_hide_the_others(small, m
         raise RuntimeError("no driver")
 
     monkeypatch.setitem(FRAMEWORKS, "numpy", broken)
-    assert report.main() == 1
+    assert report.main([]) == 1
     assert "FAILED: RuntimeError: no driver" in capsys.readouterr().out
 
 
 def test_what_is_missing_gets_a_line_on_how_to_install_it(small, monkeypatch, capsys):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
-    assert report.main() == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[-4:]] == [
+    assert report.main([]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines() if " not found: " in line] == [
         [name, "not", "found:"] for name in FRAMEWORKS
     ]
+
+
+def run(*arguments, **how):
+    return subprocess.run([sys.executable, "-m", "fastgen_rf", *arguments], capture_output=True, text=True, **how)
+
+
+def test_help_explains_the_words_of_the_report():
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("scoped", "relative to", "best of", "float64:"):
+        assert word in done.stdout
+
+
+def test_an_unknown_option_is_an_error():
+    done = run("--frobnicate")
+    assert done.returncode == 2
+    assert "--frobnicate" in done.stderr
+
+
+def test_a_closed_pipe_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = subprocess.run([sys.executable, "-m", "fastgen_rf"], stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
+
+
+def test_the_report_ends_with_what_its_words_mean(small, capsys):
+    report.main([])
+    assert capsys.readouterr().out.endswith(report.NOTES)

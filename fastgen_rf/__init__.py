@@ -1,12 +1,13 @@
 """Rectified-flow primitives for diffusion distillation, on any array framework.
 
 The public names, nothing else: the functions live in :mod:`fastgen_rf.flow_matching` and
-:mod:`fastgen_rf.predictions`, the ways to other Gaussian paths in :mod:`fastgen_rf.paths`, the timestep laws in
-:mod:`fastgen_rf.timesteps`, the times of a roll-out in :mod:`fastgen_rf.schedule`. Importing this package imports no
-framework.
+:mod:`fastgen_rf.predictions`, the ways to other Gaussian paths in :mod:`fastgen_rf.paths`, the draws of timesteps in
+:mod:`fastgen_rf.timesteps`, quantiles and densities in :mod:`fastgen_rf.distribution`, the times of a roll-out in
+:mod:`fastgen_rf.schedule`. Importing this package imports no framework.
 """
 
 from fastgen_rf import flow_matching
+from fastgen_rf.distribution import timestep_density, timestep_quantile
 from fastgen_rf.flow_matching import (
     add_noise,
     expand_like,
@@ -22,7 +23,7 @@ from fastgen_rf.flow_matching import (
 from fastgen_rf.paths import convert_state, convert_time
 from fastgen_rf.predictions import convert_prediction, flow_step, ode_step
 from fastgen_rf.schedule import make_t_list, resolution_shift, shift_timesteps
-from fastgen_rf.timesteps import SampleTimestepConfig, sample_timestep_pairs, timestep_density, timestep_quantile
+from fastgen_rf.timesteps import SampleTimestepConfig, sample_timestep_pairs
 
 __version__ = "0.1.0"
 

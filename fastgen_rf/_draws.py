@@ -2,7 +2,7 @@
 
 Each class here is a :class:`~fastgen_rf.backends._standard.Draws`: it says how many uniform numbers n samples take, and
 makes float64 timesteps of them, inside the bounds of the dtype already. All are hashable: static arguments of
-``jax.jit``. Which law, which bounds and which dtype is :mod:`fastgen_rf.timesteps`' business.
+``jax.jit``. The bounds of a dtype are found here as well.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fastgen_rf._laws import clamped_to
+from fastgen_rf import _laws
+from fastgen_rf._config import SampleTimestepConfig
 from fastgen_rf._typing import InverseCdf
+from fastgen_rf.backends import Backend
 
-__all__ = ["Pairs", "Quantile", "Times"]
+__all__ = ["Pairs", "Quantile", "Times", "bounded", "on_grid"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -30,7 +32,7 @@ class Quantile:
 
     def at(self, u: Any, xp: Any, special: Any) -> Any:
         """Evaluate the law at ``u``, between the bounds."""
-        return self.law(clamped_to(u, 0.0, 1.0, xp), self.config, self.low, self.high, xp, special)
+        return self.law(_laws.clamped_to(u, 0.0, 1.0, xp), self.config, self.low, self.high, xp, special)
 
     __call__ = at
 
@@ -78,3 +80,19 @@ class Pairs(Times):
         is_equal = place < n * self.equal - strata[2]  # exact: 48 of 64 at 0.75, never one more or less
         t = xp.maximum(first, second)
         return t, xp.where(is_equal, t, xp.minimum(first, second))
+
+
+def bounded(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
+    """The law of ``config`` between the outermost values of ``dtype`` inside ``[min_t, max_t]``."""
+    eps, tiny = backend.finfo(dtype)
+    low = on_grid(config.min_t, eps, tiny, math.ceil)
+    high = on_grid(config.max_t, eps, tiny, math.floor)
+    if low > high:
+        raise ValueError(f"dtype {dtype} has no value in [min_t, max_t] = [{config.min_t!r}, {config.max_t!r}]")
+    return Quantile(_laws.quantile, config, low, high)
+
+
+def on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
+    """``x`` rounded by ``rounding`` to a number of the dtype with this spacing above 1 and smallest normal number."""
+    spacing = max(2.0 ** (math.frexp(x)[1] - 1), tiny) * eps
+    return float(rounding(x / spacing) * spacing)

@@ -34,7 +34,7 @@ class Law:
     uses: tuple[str, ...] = ()
     """The config's fields, besides the bounds, that the law has a use for."""
     ends: Callable[..., tuple[float, float]] = _tame
-    """``ends(c, low, high)``: what the quantile's slope at u = 0 and at u = 1 divides by; at 0 the slope is infinite."""
+    """``ends(c, low, high)``: what the quantile's slope at u = 0 and u = 1 divides by; at 0 the slope is infinite."""
 
 
 def quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
@@ -71,7 +71,7 @@ def quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> 
 
 
 def clamped_to(x: Any, low: float, high: float, xp: Any) -> Any:
-    """Return ``x`` in ``[low, high]``, with the slope 1 at both: where functions are made of maximum, clip halves it."""
+    """Return ``x`` in ``[low, high]``, with the slope 1 at both: clip halves it there in some frameworks."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
@@ -374,9 +374,7 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
 LAWS: dict[str, Law] = {
     "uniform": Law(_uniform, _uniform_density),
     "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std"), ends=_logitnormal_ends),
-    "lognormal": Law(
-        _lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std"), ends=_lognormal_ends
-    ),
+    "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std"), ends=_lognormal_ends),
     "shifted": Law(_shifted, _shifted_density, shifts=_uniform, uses=("shift",)),
     "polynomial": Law(_polynomial, None, bounded=True),
     "shifted_logitnormal": Law(

@@ -26,6 +26,41 @@ class Array(Protocol):
 ArrayT = TypeVar("ArrayT", bound=Array)
 TimeT = TypeVar("TimeT", bound=Array | float)
 
+NewT_co = TypeVar("NewT_co", covariant=True)
+KeyT = TypeVar("KeyT", bound="Key")
+
+# What tells a type checker the array that a sampler returns, without a framework imported: each names its array's type.
+
+
+class Namespace(Protocol[NewT_co]):
+    """NumPy's, JAX's or CuPy's namespace."""
+
+    @property
+    def ndarray(self) -> type[NewT_co]: ...
+
+
+class TensorNamespace(Protocol[NewT_co]):
+    """PyTorch's namespace."""
+
+    @property
+    def Tensor(self) -> type[NewT_co]: ...
+
+
+class TensorGenerator(Protocol[NewT_co]):
+    """PyTorch's generator, whose state is a tensor."""
+
+    def get_state(self) -> NewT_co: ...
+
+    def initial_seed(self) -> int: ...
+
+
+class Key(Protocol):
+    """JAX's key, an array like those that it draws."""
+
+    @property
+    def addressable_shards(self) -> Any: ...
+
+
 Formula: TypeAlias = Callable[[Any, Any, Any, Functions], Any]
 """``formula(first, second, t, fn)``: one RF formula in plain operators and the functions ``fn``.
 

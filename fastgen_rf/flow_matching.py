@@ -51,6 +51,10 @@ def rf_alpha(t: TimeT) -> TimeT:
     ValueError
         If t is a float outside [0, 1].
 
+    See Also
+    --------
+    rf_sigma : The noise coefficient.
+
     Examples
     --------
     >>> rf_alpha(np.array([0.0, 0.25, 1.0]))
@@ -58,7 +62,7 @@ def rf_alpha(t: TimeT) -> TimeT:
     """
     time: Any = checked_time(t)
     if is_number(time):
-        return 1.0 - time  # type: ignore[return-value]  # a float for a float (and for the ints 0 and 1)
+        return 1.0 - time  # type: ignore[no-any-return]  # a float for a float (and for the ints 0 and 1)
     return floating_backend(time, "t").complement(time)  # type: ignore[no-any-return]
 
 
@@ -81,6 +85,10 @@ def rf_sigma(t: TimeT) -> TimeT:
         If t is neither a float nor a real floating array.
     ValueError
         If t is a float outside [0, 1].
+
+    See Also
+    --------
+    rf_alpha : The data coefficient.
 
     Examples
     --------
@@ -118,6 +126,11 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
+    See Also
+    --------
+    sample_timesteps : Draw the times.
+    ode_step : Step from one time to another.
+
     Examples
     --------
     >>> x0, eps = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2))
@@ -151,6 +164,11 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
+
+    See Also
+    --------
+    x0_to_eps : The inverse.
+    convert_prediction : Between any two kinds.
 
     Examples
     --------
@@ -186,6 +204,11 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
+    See Also
+    --------
+    x0_to_flow : The inverse.
+    convert_prediction : Between any two kinds.
+
     Examples
     --------
     >>> pred_x0_from_flow(np.array([1.0]), np.array([1.5]), 0.5)
@@ -220,6 +243,11 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
+    See Also
+    --------
+    pred_noise_to_pred_x0 : The inverse.
+    convert_prediction : Between any two kinds.
+
     Examples
     --------
     >>> x0_to_eps(np.array([1.0]), np.array([1.5]), 0.5)
@@ -231,7 +259,8 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
 def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     """Convert an x_0 prediction to a flow prediction: ``v = (x_t - x_0) / t``.
 
-    Inverse of :func:`pred_x0_from_flow`. Computed in float64 and rounded once.
+    Inverse of :func:`pred_x0_from_flow`. Computed in float64 and rounded once. For an x_0 *prediction*: a training
+    target is ``eps - x_0`` itself, without the rounding of x_t, which this divides by t.
 
     Parameters
     ----------
@@ -251,6 +280,11 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
+
+    See Also
+    --------
+    pred_x0_from_flow : The inverse.
+    convert_prediction : Between any two kinds.
 
     Examples
     --------
@@ -284,6 +318,10 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
         If x or target is not an array, they come from different frameworks, or axes are not integers.
     ValueError
         If x does not broadcast against target there, or axes are repeated, out of range or not one an axis of x.
+
+    See Also
+    --------
+    add_noise : Takes such times.
 
     Examples
     --------

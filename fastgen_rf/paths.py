@@ -61,6 +61,10 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     ValueError
         If source or target is none of the kinds, or time a number outside source's range, or NaN.
 
+    See Also
+    --------
+    convert_state : The state that goes with it.
+
     Examples
     --------
     >>> convert_time(4.0, source="sigma", target="rf")
@@ -120,6 +124,10 @@ def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> A
         If x or t is not real floating, or they come from different frameworks.
     ValueError
         If source or target is none of the kinds, t does not fit x, is on another device, or a float outside [0, 1].
+
+    See Also
+    --------
+    convert_time : The time that goes with it.
 
     Examples
     --------

@@ -57,6 +57,10 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
         If source or target is none of the kinds, the arrays' shapes or devices differ, t does not fit them, or is a
         float outside [0, 1].
 
+    See Also
+    --------
+    pred_x0_from_flow, x0_to_flow, pred_noise_to_pred_x0, x0_to_eps : Four of the pairs.
+
     Examples
     --------
     >>> x0, eps, t = np.array([1.0]), np.array([3.0]), 0.25
@@ -82,7 +86,8 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
     The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated
     as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: for finite inputs exactly x_0 at ``t_next = 0`` and,
     from ``t = 1e-6`` on, exactly x_t at ``t_next = t``. Computed in float64 and rounded once. The step with fresh noise
-    is ``add_noise(x0, eps, t_next)``.
+    is ``add_noise(x0, eps, t_next)``. Do not start at t = 0: there the line has no
+    direction, and the result no meaning.
 
     Parameters
     ----------
@@ -103,6 +108,11 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t or t_next does not fit them, or is a float outside [0, 1].
+
+    See Also
+    --------
+    add_noise : The step with fresh noise.
+    make_t_list : The times to step along.
 
     Examples
     --------
@@ -138,6 +148,11 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t or t_next does not fit them, or is a float outside [0, 1].
+
+    See Also
+    --------
+    ode_step : The step by an x_0 prediction.
+    make_t_list : The times to step along.
 
     Examples
     --------

@@ -45,6 +45,11 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     ValueError
         If t is a float outside [0, 1], or shift is not positive and finite.
 
+    See Also
+    --------
+    resolution_shift : How far to shift.
+    make_t_list : A roll-out's shifted times.
+
     Examples
     --------
     >>> shift_timesteps(np.array([0.0, 0.5, 1.0]), 3.0)
@@ -92,6 +97,10 @@ def resolution_shift(
         If a number of tokens is not positive and finite, a shift not finite, base_tokens equals max_tokens, or the
         result is beyond float64.
 
+    See Also
+    --------
+    shift_timesteps : What takes the shift.
+
     Examples
     --------
     >>> round(resolution_shift(1024 * 1024 // 256), 3)
@@ -134,6 +143,11 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
         If steps is no integer, or shift or max_t no number.
     ValueError
         If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float32.
+
+    See Also
+    --------
+    sample_from_t_list : Draw from the rungs.
+    ode_step : Step along them.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training timesteps: the samplers, and the quantile function and density of the laws that they draw from.
+"""Training timesteps: the samplers.
 
 A timestep is ``t = Q(u)``: a backend supplies ``u``, uniform on (0, 1) in float64, and the special functions of ``u``;
 :mod:`fastgen_rf._laws` has Q, and :mod:`fastgen_rf._draws` makes times and pairs of them of it. Whatever the law and
@@ -7,19 +7,15 @@ dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside 
 
 from __future__ import annotations
 
-import math
 import numbers
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
-from fastgen_rf._draws import Pairs, Quantile, Times
-from fastgen_rf._evaluate import checked_time, floating_backend
-from fastgen_rf._numbers import finite, plain
-from fastgen_rf._typing import TimeT
+from fastgen_rf._draws import Pairs, Quantile, Times, bounded, on_grid
+from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
 from fastgen_rf.backends import Backend, backend_for_draws
 
 __all__ = [
@@ -27,11 +23,64 @@ __all__ = [
     "sample_from_t_list",
     "sample_timestep_pairs",
     "sample_timesteps",
-    "timestep_density",
-    "timestep_quantile",
 ]
 
 
+@overload
+def sample_timesteps(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    rng: Any = None,
+    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> NewT_co: ...
+@overload
+def sample_timesteps(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    rng: TensorGenerator[NewT_co],
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> NewT_co: ...
+@overload
+def sample_timesteps(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    rng: KeyT,
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> KeyT: ...
+@overload
+def sample_timesteps(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    rng: np.random.Generator,
+    xp: None = None,
+    device: None = None,
+    dtype: npt.DTypeLike | None = None,
+    stratified: bool = False,
+) -> npt.NDArray[Any]: ...
+@overload
+def sample_timesteps(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    rng: Any = None,
+    xp: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> Any: ...
 def sample_timesteps(
     n: int | tuple[int, ...],
     cfg: Any,
@@ -83,6 +132,12 @@ def sample_timesteps(
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
 
+    See Also
+    --------
+    SampleTimestepConfig : The laws.
+    sample_from_t_list : Draw a student's rungs.
+    timestep_quantile : The law at your own u.
+
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
@@ -92,10 +147,70 @@ def sample_timesteps(
     config = checked_config(cfg)
     _check_stratified(stratified)
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    (t,) = backend.sample(shape, Times(_bounded(config, backend, dtype), stratified), rng, device, dtype)
+    (t,) = backend.sample(shape, Times(bounded(config, backend, dtype), stratified), rng, device, dtype)
     return t
 
 
+@overload
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: Any = None,
+    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> tuple[NewT_co, NewT_co]: ...
+@overload
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: TensorGenerator[NewT_co],
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> tuple[NewT_co, NewT_co]: ...
+@overload
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: KeyT,
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> tuple[KeyT, KeyT]: ...
+@overload
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: np.random.Generator,
+    xp: None = None,
+    device: None = None,
+    dtype: npt.DTypeLike | None = None,
+    stratified: bool = False,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+@overload
+def sample_timestep_pairs(
+    n: int | tuple[int, ...],
+    cfg: Any,
+    *,
+    equal: float = 0.75,
+    rng: Any = None,
+    xp: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+    stratified: bool = False,
+) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
     n: int | tuple[int, ...],
     cfg: Any,
@@ -139,6 +254,10 @@ def sample_timestep_pairs(
     ValueError
         If equal lies outside [0, 1], and as :func:`sample_timesteps`.
 
+    See Also
+    --------
+    sample_timesteps : Single times.
+
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
@@ -154,11 +273,66 @@ def sample_timestep_pairs(
         raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
     _check_stratified(stratified)
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_bounded(config, backend, dtype), stratified, float(equal))
+    pairs = Pairs(bounded(config, backend, dtype), stratified, float(equal))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
 
 
+@overload
+def sample_from_t_list(
+    n: int | tuple[int, ...],
+    t_list: Any,
+    *,
+    rng: Any = None,
+    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
+    device: Any = None,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> NewT_co: ...
+@overload
+def sample_from_t_list(
+    n: int | tuple[int, ...],
+    t_list: Any,
+    *,
+    rng: TensorGenerator[NewT_co],
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> NewT_co: ...
+@overload
+def sample_from_t_list(
+    n: int | tuple[int, ...],
+    t_list: Any,
+    *,
+    rng: KeyT,
+    xp: None = None,
+    device: Any = None,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> KeyT: ...
+@overload
+def sample_from_t_list(
+    n: int | tuple[int, ...],
+    t_list: Any,
+    *,
+    rng: np.random.Generator,
+    xp: None = None,
+    device: None = None,
+    dtype: npt.DTypeLike | None = None,
+    return_index: Literal[False] = False,
+) -> npt.NDArray[Any]: ...
+@overload
+def sample_from_t_list(
+    n: int | tuple[int, ...],
+    t_list: Any,
+    *,
+    rng: Any = None,
+    xp: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+    return_index: bool = False,
+) -> Any: ...
 def sample_from_t_list(
     n: int | tuple[int, ...],
     t_list: Any,
@@ -198,6 +372,11 @@ def sample_from_t_list(
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
+    See Also
+    --------
+    make_t_list : Make the rungs.
+    sample_timesteps : Draw from a law.
+
     Examples
     --------
     >>> sample_from_t_list(4, [1.0, 0.75, 0.5, 0.0], rng=np.random.default_rng(0))
@@ -211,117 +390,9 @@ def sample_from_t_list(
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
     eps, tiny = backend.finfo(dtype)
     # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
-    rungs = tuple(rung if rung == 1 else min(_on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
+    rungs = tuple(rung if rung == 1 else min(on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
     (t,) = backend.sample(shape, Times(Quantile(_rung, rungs, 0.0, 1.0)), rng, device, dtype)
     return (t, backend.count_above(t, rungs[:-1])) if return_index else t
-
-
-def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
-    """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
-
-    :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
-    between frameworks.
-
-    Parameters
-    ----------
-    u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
-        CuPy's, on a device with float64: other namespaces have no special functions.
-    cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
-
-    Returns
-    -------
-    float or array, the shape of u
-        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded inward to u's dtype; non-decreasing in u, save
-        for the last bit in float64.
-
-    Raises
-    ------
-    TypeError
-        If u is neither a float nor a real floating array, its framework has no special functions, or its device no
-        float64; if cfg lacks an attribute.
-    ValueError
-        If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
-        ``[min_t, max_t]``.
-
-    Examples
-    --------
-    >>> timestep_quantile(np.array([0.25, 0.5, 0.75]), SampleTimestepConfig(min_t=0.0, max_t=1.0))
-    array([0.625     , 0.83333333, 0.9375    ])
-    >>> timestep_quantile(0.75, SampleTimestepConfig(time_dist_type="beta", min_t=0.0, beta_a=1.0, beta_b=0.5))
-    0.9365625
-    """
-    config = checked_config(cfg)
-    share: Any = checked_time(u, "u")
-    if not isinstance(share, float):
-        backend = floating_backend(share, "u")
-        return backend.map(_bounded(config, backend, share.dtype), share, "u", special=True)  # type: ignore[no-any-return]
-    from scipy import special
-
-    # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
-    t: Any = Quantile(_laws.quantile, config, config.min_t, config.max_t)(np.asarray([share]), np, special)
-    return float(t[0])  # type: ignore[return-value]
-
-
-def timestep_density(t: TimeT, cfg: Any) -> TimeT:
-    """Return the density at t of the law of cfg: what an importance weight divides by.
-
-    It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
-
-    Parameters
-    ----------
-    t : float or real floating array of any shape
-        Time; an array must lie on a device with float64.
-    cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
-
-    Returns
-    -------
-    float or array, the shape of t
-        The density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
-
-    Raises
-    ------
-    TypeError
-        If t is neither a float nor a real floating array, or lies on a device without float64; if cfg lacks an
-        attribute.
-    ValueError
-        If the law has no density: ``"polynomial"``, which is discrete, and, unless ``truncate=True``, ``"shifted"`` and
-        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is a float that is not finite, or a field of cfg is
-        out of range.
-
-    Examples
-    --------
-    >>> timestep_density(np.array([0.1, 0.5, 0.9]), SampleTimestepConfig(truncate=True, min_t=0.0, max_t=1.0))
-    array([0.2362949 , 0.55555556, 2.55102041])
-    """
-    config = checked_config(cfg)
-    law = _laws.LAWS[config.time_dist_type]
-    if law.density is None:
-        raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
-    if law.shifts and not config.truncate:
-        raise ValueError(
-            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
-            "with truncate=True it has one"
-        )
-    time: Any = plain(t)
-    if not isinstance(time, float):
-        time = checked_time(t)
-    if isinstance(time, float):
-        time = finite(time, "t")
-        return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
-    return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Density:
-    """The density of a law at one config, as a backend evaluates it."""
-
-    config: Any
-
-    def __call__(self, t: Any, xp: Any, special: Any) -> Any:
-        return _laws.density(t, self.config, xp)
 
 
 def _rung(u: Any, rungs: tuple[float, ...], low: float, high: float, xp: Any, special: Any) -> Any:
@@ -331,22 +402,6 @@ def _rung(u: Any, rungs: tuple[float, ...], low: float, high: float, xp: Any, sp
     for i in reversed(range(k - 1)):
         t = xp.where(u < (i + 1) / k, rungs[i], t)
     return t
-
-
-def _bounded(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
-    """The law of ``config`` between the outermost values of ``dtype`` inside ``[min_t, max_t]``."""
-    eps, tiny = backend.finfo(dtype)
-    low = _on_grid(config.min_t, eps, tiny, math.ceil)
-    high = _on_grid(config.max_t, eps, tiny, math.floor)
-    if low > high:
-        raise ValueError(f"dtype {dtype} has no value in [min_t, max_t] = [{config.min_t!r}, {config.max_t!r}]")
-    return Quantile(_laws.quantile, config, low, high)
-
-
-def _on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
-    """``x`` rounded by ``rounding`` to a number of the dtype with this spacing above 1 and smallest normal number."""
-    spacing = max(2.0 ** (math.frexp(x)[1] - 1), tiny) * eps
-    return float(rounding(x / spacing) * spacing)
 
 
 def _check_stratified(stratified: Any) -> None:
@@ -362,7 +417,9 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     backend = backend_for_draws(rng, xp, device, dtype)
     for size in shape:
         if isinstance(size, bool) or not (isinstance(size, numbers.Integral) or backend.is_symbolic(size)):
-            hint = "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+            hint = (
+                "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+            )
             raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):

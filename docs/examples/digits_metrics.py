@@ -119,6 +119,7 @@ def draw_panels(panels: Mapping[str, Digits], figures: Mapping[str, Figures], pa
     """Draw four sets of digits, each under its name, and below them how far each lies from real digits."""
     plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
     picture = plt.figure(figsize=(7, 7.2))
+    picture.get_layout_engine().set(w_pad=0.12)
     above, below = picture.subfigures(2, 1, height_ratios=(5.4, 1.8))
     for ax, (name, digits) in zip(above.subplots(2, 2).ravel(), panels.items(), strict=True):
         ax.imshow(tile(digits, rows=5, columns=8), cmap="gray", vmin=-1, vmax=1)

@@ -40,8 +40,8 @@ from fastgen_rf import (
     SampleTimestepConfig,
     add_noise,
     expand_like,
+    flow_step,
     make_t_list,
-    ode_step,
     pred_x0_from_flow,
     rf_alpha,
     rf_sigma,
@@ -139,11 +139,11 @@ def denoise(params: Params, x_t: Array, t: Array, label: Array, rung: Array | No
 
 @partial(jax.jit, static_argnames="times")
 def sample_flow(params: Params, noise: Array, label: Array, times: tuple[float, ...]) -> Array:
-    """Take Euler steps along the flow: from ``x_t`` and the x_0 that it implies to the next t."""
+    """Take Euler steps along the flow."""
 
     def step(x: Array, t_pair: Array) -> tuple[Array, None]:
         t, t_next = jnp.broadcast_to(t_pair[:, None], (2, len(x)))
-        return ode_step(denoise(params, x, t, label), x, t, t_next), None
+        return flow_step(velocity(params, x, t, label), x, t, t_next), None
 
     x, _ = lax.scan(step, noise, jnp.array([times[:-1], times[1:]]).T)
     return x

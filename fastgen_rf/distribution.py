@@ -1,0 +1,134 @@
+"""The distribution of a law's timesteps as a function: its quantiles and its density, for arrays and floats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgen_rf import _laws
+from fastgen_rf._config import checked_config
+from fastgen_rf._draws import Quantile, bounded
+from fastgen_rf._evaluate import checked_time, floating_backend
+from fastgen_rf._numbers import finite, plain
+from fastgen_rf._typing import TimeT
+
+__all__ = ["timestep_density", "timestep_quantile"]
+
+
+def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
+    """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
+
+    :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
+    between frameworks.
+
+    Parameters
+    ----------
+    u : float or real floating array of any shape
+        Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
+        CuPy's, on a device with float64: other namespaces have no special functions.
+    cfg : SampleTimestepConfig
+        The law, or any object with its first seven attributes; static under ``jax.jit``.
+
+    Returns
+    -------
+    float or array, the shape of u
+        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded inward to u's dtype; non-decreasing in u, save
+        for the last bit in float64.
+
+    Raises
+    ------
+    TypeError
+        If u is neither a float nor a real floating array, its framework has no special functions, or its device no
+        float64; if cfg lacks an attribute.
+    ValueError
+        If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
+        ``[min_t, max_t]``.
+
+    See Also
+    --------
+    sample_timesteps : The same on a framework's uniform numbers.
+    timestep_density : The density.
+
+    Examples
+    --------
+    >>> timestep_quantile(np.array([0.25, 0.5, 0.75]), SampleTimestepConfig(min_t=0.0, max_t=1.0))
+    array([0.625     , 0.83333333, 0.9375    ])
+    >>> timestep_quantile(0.75, SampleTimestepConfig(time_dist_type="beta", min_t=0.0, beta_a=1.0, beta_b=0.5))
+    0.9365625
+    """
+    config = checked_config(cfg)
+    share: Any = checked_time(u, "u")
+    if not isinstance(share, float):
+        backend = floating_backend(share, "u")
+        return backend.map(bounded(config, backend, share.dtype), share, "u", special=True)  # type: ignore[no-any-return]
+    from scipy import special
+
+    # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
+    t: Any = Quantile(_laws.quantile, config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    return float(t[0])  # type: ignore[return-value]
+
+
+def timestep_density(t: TimeT, cfg: Any) -> TimeT:
+    """Return the density at t of the law of cfg: what an importance weight divides by.
+
+    It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
+
+    Parameters
+    ----------
+    t : float or real floating array of any shape
+        Time; an array must lie on a device with float64.
+    cfg : SampleTimestepConfig
+        The law, or any object with its first seven attributes; static under ``jax.jit``.
+
+    Returns
+    -------
+    float or array, the shape of t
+        The density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
+
+    Raises
+    ------
+    TypeError
+        If t is neither a float nor a real floating array, or lies on a device without float64; if cfg lacks an
+        attribute.
+    ValueError
+        If the law has no density: ``"polynomial"``, which is discrete, and, unless ``truncate=True``, ``"shifted"`` and
+        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is a float that is not finite, or a field of cfg is
+        out of range.
+
+    See Also
+    --------
+    timestep_quantile : The inverse distribution function.
+
+    Examples
+    --------
+    >>> timestep_density(np.array([0.1, 0.5, 0.9]), SampleTimestepConfig(truncate=True, min_t=0.0, max_t=1.0))
+    array([0.2362949 , 0.55555556, 2.55102041])
+    """
+    config = checked_config(cfg)
+    law = _laws.LAWS[config.time_dist_type]
+    if law.density is None:
+        raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
+    if law.shifts and not config.truncate:
+        raise ValueError(
+            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
+            "with truncate=True it has one"
+        )
+    time: Any = plain(t)
+    if not isinstance(time, float):
+        time = checked_time(t)
+    if isinstance(time, float):
+        time = finite(time, "t")
+        return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
+    return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Density:
+    """The density of a law at one config, as a backend evaluates it."""
+
+    config: Any
+
+    def __call__(self, t: Any, xp: Any, special: Any) -> Any:
+        return _laws.density(t, self.config, xp)

@@ -1,4 +1,4 @@
-"""Integrate the exact flow of a data set, with no network: what does the number of steps cost, and where go the times?
+"""Integrate the exact flow of a data set, without a network: the error over the number of steps and their times.
 
 For a finite data set the best prediction of x_0 has a closed form, an average over the data,
 
@@ -15,6 +15,7 @@ import argparse
 import importlib
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def expected_data(x_t: Any, t: float, data: Any, xp: Any) -> Any:
 def along_the_flow(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any) -> Any:
     """Take a deterministic step from each rung to the next."""
     x = noise
-    for t, t_next in zip(t_list[:-1], t_list[1:], strict=True):
+    for t, t_next in pairwise(t_list):
         x = ode_step(expected_data(x, t, data, xp), x, t, t_next)
     return x
 
@@ -54,7 +55,7 @@ def along_the_flow(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any) ->
 def with_fresh_noise(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any, rng: Any) -> Any:
     """Predict x_0 on each rung and noise it anew to the next."""
     x = noise
-    for t, t_next in zip(t_list[:-1], t_list[1:], strict=True):
+    for t, t_next in pairwise(t_list):
         x0 = expected_data(x, t, data, xp)
         x = add_noise(x0, rng.standard_normal(x0.shape, dtype=x0.dtype), t_next)
     return x
@@ -95,7 +96,8 @@ def measure(xp: Any, rng: Any, samples: int, most_steps: int) -> tuple[dict[str,
 
 def show(errors: dict[Any, Any]) -> str:
     """Lay the errors out as a table, a shift and a number of steps a line."""
-    lines = [f"{'shift':>6}{'steps':>7}{'distance to the exact solution':>32}{'Frechet, flow':>15}{'Frechet, noise':>16}"]
+    head = f"{'shift':>6}{'steps':>7}{'distance to the exact solution':>32}{'Frechet, flow':>15}{'Frechet, noise':>16}"
+    lines = [head]
     for shift in SHIFTS:
         lines += [f"{shift:6}{steps:7.0f}{a:32.3f}{b:15.3f}{c:16.3f}" for steps, a, b, c in errors[shift]]
     return "\n".join([*lines, f"Frechet distance of the exact solution: {errors['floor']:.3f}"])
@@ -124,7 +126,8 @@ def draw(errors: dict[Any, Any], shown: dict[str, Any], path: Path) -> None:
         ax.set_xticks(errors[1.0][:, 0], [f"{n:.0f}" for n in errors[1.0][:, 0]])
         ax.minorticks_off()
     left.set_yticks([0.05, 0.1, 0.2, 0.5], ["0.05", "0.1", "0.2", "0.5"])
-    for place, (kind, title) in enumerate((("flow", "Along the flow, shift 1"), ("noise", "With fresh noise, shift 1"))):
+    titles = {"flow": "Along the flow, shift 1", "noise": "With fresh noise, shift 1"}
+    for place, (kind, title) in enumerate(titles.items()):
         ax = picture.add_subplot(grid[1, place])
         names = [name for name in shown if name.startswith(kind)] + (["exact"] if kind == "flow" else [])
         pad = ((0, 0), (0, 0), (0, 1), (0, 1))

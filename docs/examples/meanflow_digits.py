@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from digits_metrics import Digits, check_bounds, draw_panels, load_digit_images, measure, show_figures
+from digits_metrics import Digits, load_digit_images, measure, show_figures
 from digits_network import (
     CLASSES,
     PIXELS,

@@ -22,6 +22,8 @@ import pytest
 _ON_CPU = ("numpy", "torch", "jax", "array_api_strict", "dask")
 _ON_CUDA = ("torch", "jax", "cupy")
 _ALL = ("numpy", "torch", "jax", "cupy", "array_api_strict", "dask")
+_OPTIONAL = ("triton", "nvrtc", "interop")  # folders that an option opens
+_TESTS = Path(__file__).parent / "tests"
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 _WITHOUT = {  # what a framework has not, of the dtypes above
     "array_api_strict": {"bfloat16", "float16"},
@@ -44,9 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where their arrays live")
     group.addoption(
-        "--triton", action="store_true", help="collect test_torch_triton.py, which runs kernels in Triton's interpreter"
+        "--triton", action="store_true", help="collect tests/torch/triton, which runs kernels in Triton's interpreter"
     )
-    group.addoption("--nvrtc", action="store_true", help="collect test_nvrtc.py, which compiles CuPy's kernels alone")
+    group.addoption(
+        "--nvrtc", action="store_true", help="collect tests/devices/nvrtc, which compiles CuPy's kernels alone"
+    )
     group.addoption(
         "--stand-in",
         action="store_true",
@@ -73,8 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--stand-in"):
         if asked or on_cuda:
             raise pytest.UsageError("--stand-in goes with no --backend and no --device cuda")
-        sys.path.insert(0, str(Path(__file__).parent / "tests" / "stand_in"))
+        sys.path.insert(0, str(_TESTS / "cupy" / "stand_in"))
     config.stash[_SELECTED] = ("cupy",) if config.getoption("--stand-in") else _selected(asked, on_cuda)
+    opened = {name for name in _OPTIONAL if config.getoption(f"--{name}")} | ({"cuda"} if on_cuda else set())
+    config.stash[_CLOSED] = {*_ALL, *_OPTIONAL, "cuda"} - opened - set(config.stash[_SELECTED])
 
 
 def _prepare_jax(on_cuda: bool) -> None:
@@ -125,6 +131,7 @@ def _check_cuda(names: list[str]) -> None:
 
 
 _SELECTED = pytest.StashKey[tuple[str, ...]]()
+_CLOSED = pytest.StashKey[set[str]]()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -137,18 +144,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    if collection_path.name == "interop" and not config.getoption("--interop"):
-        return True
-    stem = collection_path.stem
-    for file, option in (("test_torch_triton", "--triton"), ("test_nvrtc", "--nvrtc")):
-        if stem == file and not config.getoption(option):
-            return True
-    if stem.endswith("_cuda") and config.getoption("--device") != "cuda":
-        return True
-    for name in _ALL:
-        if (stem == f"test_{name}" or stem.startswith(f"test_{name}_")) and name not in config.stash[_SELECTED]:
-            return True
-    return None
+    """Pass over a folder that is closed in this run, or say nothing."""
+    return True if _TESTS in collection_path.parents and collection_path.name in config.stash[_CLOSED] else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -184,7 +181,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unserved = [item for item in items if item.get_closest_marker("unserved")]
     if config.getoption("--stand-in"):  # what is not about CuPy runs elsewhere
-        unserved += [item for item in items if "xp" not in item.fixturenames and item.path.stem != "test_cupy"]
+        unserved += [item for item in items if "xp" not in item.fixturenames and item.path.parent.name != "cupy"]
     if unserved:
         config.hook.pytest_deselected(items=unserved)
         items[:] = [item for item in items if item not in set(unserved)]

@@ -208,7 +208,7 @@ def tests_triton(session: nox.Session) -> None:
     """Run the kernel that PyTorch runs on CUDA in Triton's interpreter, and compile it for GPUs that are not there."""
     install(session, ".[torch]", "runner")
     install(session, TRITON)
-    run_pytest(session, "--backend", "torch", "--triton", "tests/test_torch_triton.py")
+    run_pytest(session, "--backend", "torch", "--triton", "tests/torch/triton")
 
 
 MANY = "numpy,array_api_strict,dask,jax"
@@ -261,7 +261,7 @@ def nvrtc(session: nox.Session) -> None:
     session.install("--no-compile", *CUPY.split())
     script = "import nvidia, os; print(os.path.join(nvidia.__path__[0], 'cu13'))"
     headers = str(session.run("python", "-c", script, silent=True)).strip()
-    run_pytest(session, "--backend", "numpy", "--nvrtc", "tests/test_nvrtc.py", env={"CUDA_PATH": headers})
+    run_pytest(session, "--backend", "numpy", "--nvrtc", "tests/devices/nvrtc", env={"CUDA_PATH": headers})
 
 
 @nox.session(tags=["ci"])
@@ -360,7 +360,7 @@ def bench(session: nox.Session) -> None:
 def random_words(session: nox.Session) -> None:
     """Compare a hundred million random elements, computed without float64, with float64's."""
     install(session, "-e", ".", "strict", "bench")
-    session.run("python", "-m", "tests.random_words", *(session.posargs or ["100000000"]))
+    session.run("python", "-m", "tests.devices.random_words", *(session.posargs or ["100000000"]))
 
 
 @nox.session

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from modelopt_fastgen import fastgen, utils
-from modelopt_fastgen import flow_matching as theirs
 from scipy.stats import ks_2samp
 from torch import Tensor
 
 import fastgen_rf as rf
 from fastgen_rf import flow_matching as ours
+from tests.interop.modelopt_fastgen import fastgen, utils
+from tests.interop.modelopt_fastgen import flow_matching as theirs
 
 CONVERSIONS = ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow")
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from modelopt_fastgen import dmd, fastgen, pipeline
 from torch import Tensor, nn
 
 from fastgen_rf import flow_matching
+from tests.interop.modelopt_fastgen import dmd, fastgen, pipeline
 
 REPLACED = (
     "add_noise",

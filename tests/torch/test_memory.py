@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import fresh_process
 import pytest
 import torch
-from plain_torch import CONVERSIONS, LARGE, Conversion, every_conversion, randn, times
 from torch import Tensor
+
+from tests.cases import fresh_process
+from tests.torch.plain import CONVERSIONS, LARGE, Conversion, every_conversion, randn, times
 
 
 def differentiable(wanted: tuple[int, ...], *inputs: Tensor) -> list[Tensor]:

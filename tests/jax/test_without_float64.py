@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastgen_rf.backends._jax import JaxBackend
-from tests.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
+from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 import torch
-from plain_torch import LARGE, SMALL, randn, times
 
 import fastgen_rf as rf
+from tests.torch.plain import LARGE, SMALL, randn, times
 
 KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import CONVERSIONS
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fastgen_rf as rf
+from tests.cases.by_hand import CONVERSIONS
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 4, reason="a mesh of four devices")
 WHOLE, ROWS = PartitionSpec(), PartitionSpec("b")

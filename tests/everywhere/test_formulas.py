@@ -1,6 +1,6 @@
 """The five formulas and the two coefficients, against exact rational arithmetic.
 
-Shapes and layouts are in test_shapes.py, bad input in test_errors.py, devices without float64 in test_devices.py.
+Shapes and layouts are in test_shapes.py, bad input in test_errors.py, devices without float64 in ``devices``.
 """
 
 from __future__ import annotations

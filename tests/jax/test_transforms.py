@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import by_hand
 import jax
 import jax.export
 import jax.numpy as jnp
 import jax.scipy.sparse.linalg
 import numpy as np
 import pytest
-from by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
 
 import fastgen_rf as rf
+from tests.cases import by_hand
+from tests.cases.by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
 
 every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 jit_or_not = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from cupy._core import _carray, _kernel, _scalar, core
 from cupy.cuda import compiler
-from every_formula import FORMULAS, every_formula
 from ml_dtypes import bfloat16
 
 from fastgen_rf.backends import _cupy
+from tests.cases.every_formula import FORMULAS, every_formula
 
 DTYPES = (np.float64, np.float32, np.float16, bfloat16)
 every_architecture = pytest.mark.parametrize("architecture", [80, 90, 100, 120])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import differences
 import numpy as np
 import pytest
 import torch
-from differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
 
 import fastgen_rf as rf
+from tests.cases import differences
+from tests.cases.differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 
 SMALL, LARGE = (4, 6), (4, 150_000)  # the large one takes one pass in blocks where no derivative is asked for
 both_sizes = pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_torch import SMALL, Conversion, both_sizes, every_conversion, randn, times, ulps_apart
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgen_rf as rf
 from fastgen_rf.backends._torch import TorchBackend
+from tests.torch.plain import SMALL, Conversion, both_sizes, every_conversion, randn, times, ulps_apart
 
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 every_law = pytest.mark.parametrize("law", LAWS)

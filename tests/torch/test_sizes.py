@@ -10,7 +10,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from plain_torch import (
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+import fastgen_rf as rf
+from fastgen_rf.backends._torch import BACKEND
+from fastgen_rf.backends._torch_tensors import placed
+from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
     SMALL,
@@ -21,15 +30,6 @@ from plain_torch import (
     times,
     ulps_apart,
 )
-from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
-
-import fastgen_rf as rf
-from fastgen_rf.backends._torch import BACKEND
-from fastgen_rf.backends._torch_tensors import placed
 
 SHAPES = [(4,), (4, 16, 48, 48), LARGE]  # plain operations, blocks for the gradient alone, and blocks
 every_size = pytest.mark.parametrize("shape", SHAPES, ids=str)

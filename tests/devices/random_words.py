@@ -1,7 +1,7 @@
-"""``python -m tests.random_words N``: compare N random elements without float64 with float64's, and count what differs.
+"""``python -m tests.devices.random_words N``: compare N elements without float64 with float64's, count what differs.
 
-All formulas, times and scales of the tests take turns, with new arrays and times for each. Ends with an error if more
-than 1 element in 100,000 differs, or any by more than an ulp.
+The elements are random. All formulas, times and scales of the tests take turns, with new arrays and times for each.
+Ends with an error if more than 1 element in 100,000 differs, or any by more than an ulp.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import array_api_strict as xp
 import numpy as np
 from tqdm import tqdm
 
-from tests.without_float64 import CALLS, SCALES
+from tests.cases.without_float64 import CALLS, SCALES
 
 SHAPE = (250, 400)
 DEVICE = xp.Device("no_float64")

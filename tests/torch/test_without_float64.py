@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastgen_rf.backends._torch import TorchBackend
-from tests.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
+from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
 

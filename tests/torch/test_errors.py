@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_torch import SMALL, Conversion, every_conversion, randn, times
+
+from tests.torch.plain import SMALL, Conversion, every_conversion, randn, times
 
 
 @every_conversion

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_torch import (
+from torch._subclasses import FakeTensorMode
+
+import fastgen_rf as rf
+from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
     LAYOUTS,
@@ -24,9 +27,6 @@ from plain_torch import (
     randn,
     times,
 )
-from torch._subclasses import FakeTensorMode
-
-import fastgen_rf as rf
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import CONVERSIONS, every_conversion
 
 import fastgen_rf as rf
+from tests.cases.by_hand import CONVERSIONS, every_conversion
 
 RNG = np.random.default_rng(0)
 X, E = RNG.standard_normal((2, 4, 6))

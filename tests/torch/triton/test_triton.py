@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fresh_process
 import numpy as np
 import pytest
 import torch
-from plain_torch import (
+from torch import Tensor
+
+import fastgen_rf as rf
+from fastgen_rf.backends import _torch, _triton
+from tests.cases import fresh_process
+from tests.torch.plain import (
     CONVERSIONS,
     Conversion,
     assert_same_bits,
@@ -25,10 +29,6 @@ from plain_torch import (
     times,
     ulps_apart,
 )
-from torch import Tensor
-
-import fastgen_rf as rf
-from fastgen_rf.backends import _torch, _triton
 
 SHAPE = (3, 2, 32, 20)  # rows of 1280 elements: more than a block, and no multiple of it
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -12,10 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from plain_torch import CONVERSIONS, Conversion, assert_same_bits, every_conversion, laid_out, randn, times, ulps_apart
 from torch import Tensor
 
 import fastgen_rf as rf
+from tests.torch.plain import (
+    CONVERSIONS,
+    Conversion,
+    assert_same_bits,
+    every_conversion,
+    laid_out,
+    randn,
+    times,
+    ulps_apart,
+)
 
 SHAPE = (4, 16, 33, 40)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

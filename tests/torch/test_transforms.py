@@ -6,11 +6,17 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import fresh_process
 import pytest
 import torch
 import torch.distributed
-from plain_torch import (
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+
+import fastgen_rf as rf
+from tests.cases import fresh_process
+from tests.torch.plain import (
     LARGE,
     SMALL,
     Conversion,
@@ -22,12 +28,6 @@ from plain_torch import (
     times,
     ulps_apart,
 )
-from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
-
-import fastgen_rf as rf
 
 # torch's own decompositions for forward mode, and its compiler, still use what it deprecates itself
 pytestmark = [

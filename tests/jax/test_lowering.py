@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_formula import FORMULAS, every_formula
 
 import fastgen_rf as rf
 from fastgen_rf._laws import LAWS
 from fastgen_rf.backends._jax import BACKEND
+from tests.cases.every_formula import FORMULAS, every_formula
 
 every_platform = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 SHAPE = (4, 6, 8)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import differences
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 
 import fastgen_rf as rf
+from tests.cases import differences
+from tests.cases.differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 
 SHAPE = (4, 6)
 jit_or_not = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])

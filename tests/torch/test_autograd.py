@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from plain_torch import (
+from torch import Tensor
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.utils.checkpoint import checkpoint
+
+from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
     SMALL,
@@ -18,9 +22,6 @@ from plain_torch import (
     times,
     ulps_apart,
 )
-from torch import Tensor
-from torch.autograd import forward_ad, gradcheck, gradgradcheck
-from torch.utils.checkpoint import checkpoint
 
 # torch's own decompositions for forward mode still use it
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")

@@ -1,8 +1,8 @@
 """Devices without float64: every formula equal to float64's rounding, and samplers that work there.
 
-The formulas' float64 results are NumPy's, which test_formulas.py holds against exact arithmetic bit for bit. The
-arithmetic itself is tested in test_words.py, PyTorch and JAX made to go without float64 in test_torch_devices.py and
-test_jax_devices.py.
+The formulas' float64 results are NumPy's, which everywhere/test_formulas.py holds against exact arithmetic bit for bit.
+The arithmetic itself is tested in arithmetic/test_words.py, PyTorch and JAX made to go without float64 in the files of
+this name in their folders.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, SCALES, arrays, off, wanted
+from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, SCALES, arrays, off, wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
 every_call = pytest.mark.parametrize("call", CALLS)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import by_hand
-import fresh_process
 import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import fastgen_rf as rf
+from tests.cases import by_hand, fresh_process
+from tests.cases.by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
 
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 

@@ -1,0 +1,7 @@
+"""What holds on every framework is in ``everywhere``; what belongs to one framework, in the folder of its name.
+
+A folder is collected where its name is open: a framework's in a run on that framework; ``cuda`` with ``--device cuda``;
+``triton``, ``nvrtc`` and ``interop`` with the option of that name. All the others always are: ``arithmetic`` and
+``package``, as the package has them, ``devices``, and ``docs``, its pages. ``cases`` holds what several of them go
+through or compare with, and ``benchmarks`` is a program.
+"""

@@ -300,12 +300,16 @@ def wheel(session: nox.Session) -> None:
 
 
 def check_contents(session: nox.Session, built: Path) -> None:
-    """Fail unless the wheel holds every file of the package, and nothing else but its metadata."""
+    """Fail unless the wheel holds the package's files and nothing else, and its page for an index no relative link."""
     package = (path for path in (ROOT / "fastgen_rf").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     expected = {path.relative_to(ROOT).as_posix() for path in package}
-    found = {name for name in zipfile.ZipFile(built).namelist() if ".dist-info/" not in name}
+    wheel = zipfile.ZipFile(built)
+    found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     if found != expected:
         session.error(f"wheel and package differ in {sorted(found ^ expected)}")
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    if dead := re.findall(r"\]\((?!https?:|#)[^)]*\)", wheel.read(metadata).decode()):
+        session.error(f"links that lead nowhere on a package index: {dead}")
 
 
 @nox.session(tags=["ci"])

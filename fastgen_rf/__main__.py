@@ -30,7 +30,7 @@ SHAPE = (16, 512, 512)  # 4.2M elements: a batch of video latents
 TOLERANCE = 2.0**-22  # recovering x_0 rounds x_t and v to float32 once each
 REPEATS = 7
 NOTES = f"""
-float64: native; scoped, switched on inside each call and nowhere else; or emulated, by pairs of float32.
+float64: native; scoped, switched on inside each call and nowhere else; or emulated, by sums of float32.
 round trip error: of x_0 recovered from x_t and the flow, largest, relative to |x_0| + |x_t|; at most {TOLERANCE:.1e}.
 add_noise: bytes read and written in a second, float32, {np.prod(SHAPE) / 1e6:.1f} million elements, best of {REPEATS}.
 """

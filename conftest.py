@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run what CuPy is tested with on a stand-in over NumPy, and nothing else: it proves nothing about CuPy",
     )
-    group.addoption("--interop", action="store_true", help="collect tests/interop, which needs nvidia-modelopt")
+    group.addoption("--interop", action="store_true", help="collect tests/interop, which `nox -s interop` installs for")
 
 
 def pytest_configure(config: pytest.Config) -> None:

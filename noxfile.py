@@ -36,7 +36,10 @@ array-api-compat==1.16.0
 array-api-strict==2.6.1
 build==1.6.1
 dask==2026.8.0
+dctorch==0.1.2
 diffusers==0.42.1
+einops==0.8.2
+flow_matching==1.0.10
 hypothesis==6.170.15
 jax==0.10.2
 jaxlib==0.10.2
@@ -48,12 +51,15 @@ myst-parser==5.2.0
 numpy==2.4.6
 nvidia-modelopt==0.47.0
 optax==0.2.8
+pillow==13.0.0
+POT==0.9.7.post1
 pydata-sphinx-theme==0.24.0
 pyright==1.1.414
 pytest==9.2.0
 pytest-xdist==3.8.0
 requests==2.34.2
 ruff==0.17.6
+safetensors==0.8.0
 scikit-learn==1.9.1
 scipy==1.17.1
 scipy-stubs==1.17.1.5
@@ -61,6 +67,8 @@ sphinx==9.0.4
 sphinx-copybutton==0.5.2
 sphinx-design==0.8.0
 torch==2.13.0
+torchdiffeq==0.2.5
+torchsde==0.2.6
 tqdm==4.70.1
 twine==7.0.0
 """
@@ -82,6 +90,11 @@ cupy-cuda13x==14.2.0
 nvidia-cuda-crt==13.5.37
 nvidia-cuda-nvrtc==13.5.37
 nvidia-cuda-runtime==13.5.37
+"""
+# Without what these ask for and the compared modules do not import: wandb, kornia, pandas and seventy more.
+BARE = """
+k-diffusion==0.1.1.post1
+torchcfm==1.0.7
 """
 TRITON = "triton==3.7.1"  # no pin for all: where torch is built for CUDA, it brings its own
 
@@ -266,8 +279,9 @@ def nvrtc(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def interop(session: nox.Session) -> None:
-    """Hold the functions against nvidia-modelopt's and diffusers', and put them in the former's place."""
-    install(session, "-e", ".[torch]", "runner", "interop")
+    """Hold the functions against other packages', row by row of the pages on them, and put them in modelopt's place."""
+    install(session, "-e", ".[torch]", "runner", "interop", "coming-from")
+    session.install("--no-compile", "--no-deps", *BARE.split())
     run_pytest(session, "--backend", "torch", "--interop", "tests/interop")
 
 

@@ -1,7 +1,8 @@
-"""k-diffusion's modules, imported without what it needs for training alone.
+"""The packages that the pages compare, imported before the tests: without their warnings, and k-diffusion in parts.
 
-The package imports all of them, those for augmentation and evaluation too, which take twenty packages more. What the
-pages compare needs none of those, save that two functions of torchvision are named which turn pictures into tensors.
+k-diffusion imports all of its modules, those for augmentation and evaluation too, which take twenty packages more. What
+the pages compare needs none of those, save that two functions of torchvision, which turn pictures into tensors, are
+named.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import warnings
 from types import ModuleType
 
 PICTURES = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
@@ -28,4 +30,8 @@ def import_parts_of_k_diffusion() -> None:
         del sys.modules[name]
 
 
-import_parts_of_k_diffusion()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Python's, on escape sequences, where a file is first compiled
+    import_parts_of_k_diffusion()
+    for name in ("flow_matching.path", "flow_matching.solver", "torchcfm.conditional_flow_matching"):
+        importlib.import_module(name)

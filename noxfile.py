@@ -424,6 +424,7 @@ def table_in(page: str) -> str:
 
 @nox.session(venv_backend="none")
 def table(session: nox.Session) -> None:
-    """Write the table of tested versions into README.md, which the documentation shows too."""
+    """Write the tables of tested versions and of what works where into README.md and the documentation."""
     page = README.read_text(encoding="utf-8")
     README.write_text(page.replace(BEGIN + table_in(page) + END, BEGIN + tested_versions() + END), encoding="utf-8")
+    session.run("python", "-m", "tests.capabilities", external=True)

@@ -2,6 +2,6 @@
 
 A folder is collected where its name is open: a framework's in a run on that framework; ``cuda`` with ``--device cuda``;
 ``triton``, ``nvrtc`` and ``interop`` with the option of that name. All the others always are: ``arithmetic`` and
-``package``, as the package has them, ``devices``, and ``docs``, its pages. ``cases`` holds what several of them go
-through or compare with, and ``benchmarks`` is a program.
+``package``, as the package has them, ``devices``, ``docs``, its pages, and ``capabilities``, each function with each
+feature of each framework. ``cases`` holds what several of them go through or compare with; ``benchmarks`` is a program.
 """

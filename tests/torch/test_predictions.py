@@ -95,19 +95,12 @@ def test_double_backward_follows(source, target):
     )
 
 
-CALLS = {
-    "convert_prediction": lambda a, b, t: rf.convert_prediction(a, b, t, source="v", target="flow"),
+CALLS = {  # beside those that the table of capabilities goes through
     "an unused input": lambda a, b, t: rf.convert_prediction(a, b, t, source="eps", target="score"),
-    "ode_step": lambda a, b, t: rf.ode_step(a, b, t, 0.5 * t),
     "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
-    "flow_step": lambda a, b, t: rf.flow_step(a, b, t, 0.5 * t),
     "flow_step to a float": lambda a, b, t: rf.flow_step(a, b, t, 0.1),
-    "convert_state": lambda a, b, t: rf.convert_state(a, t, source="ve", target="vp"),
-    "convert_time": lambda a, b, t: rf.convert_time(t, source="alpha_bar", target="sigma"),
     "convert_time by functions": lambda a, b, t: rf.convert_time(t, source="angle", target="log_snr"),
-    "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
     "timestep_quantile": lambda a, b, t: rf.timestep_quantile(t, rf.SampleTimestepConfig("mode", truncate=True)),
-    "timestep_density": lambda a, b, t: rf.timestep_density(t, rf.SampleTimestepConfig("logitnormal")),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 
@@ -125,17 +118,6 @@ def test_everything_vmaps(call):
     a, b, t = randn(5, 4, 6), randn(5, 4, 6, seed=1), times(5, 4)
     got = torch.func.vmap(call)(a, b, t)
     torch.testing.assert_close(got, torch.stack([call(*each) for each in zip(a, b, t, strict=True)]))
-
-
-@every_call
-def test_forward_mode_agrees_with_backward_mode(call):
-    inputs = tuple(x.double() for x in (randn(4, 6), randn(4, 6, seed=1), times(4)))
-    tangents = tuple(x.double() for x in (randn(4, 6, seed=2), randn(4, 6, seed=3), randn(4, seed=4)))
-    result, tangent = torch.func.jvp(call, inputs, tangents)
-    cotangent = randn(*result.shape, seed=5).double()
-    _, pullback = torch.func.vjp(call, *inputs)
-    backward = sum((x * y).sum() for x, y in zip(pullback(cotangent), tangents, strict=True))
-    torch.testing.assert_close((tangent * cotangent).sum(), backward)
 
 
 @pytest.mark.parametrize("law", ["shifted", "lognormal", "mode", "beta"])

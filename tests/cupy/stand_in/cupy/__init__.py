@@ -38,6 +38,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return len(self._host)
 
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
     def __getitem__(self, key: Any) -> ndarray:
         return ndarray(self._host[_here(key)], self.device)
 
@@ -55,6 +58,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def copy(self) -> ndarray:
         return ndarray(_here(self).copy())
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
 
     def get(self) -> Any:
         cuda.wait()
@@ -174,3 +180,6 @@ class ElementwiseKernel:
 
 
 import cupy.random  # noqa: E402, F401  # it makes arrays; `from . import` would find NumPy's
+
+# What array_api_compat takes by `from cupy import *`, for which `__getattr__` is not asked.
+__all__ = [name for name in (*globals(), *vars(np)) if not name.startswith("_")]

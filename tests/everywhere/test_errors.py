@@ -1,5 +1,6 @@
 """Bad input: what is raised, and that the message names the argument, says what it got and what it wants.
 
+Each message as a whole line is in test_error_messages.py.
 Nothing here relies on ``assert``, so the whole file also runs under ``python -O`` (the last test does it).
 """
 

@@ -1,0 +1,282 @@
+"""Every error message of the package as a whole line, once: what the argument is, what it wants, what it got.
+
+A message is part of the interface. One that is changed is changed here as well, and one that is new and not here fails
+a test. That each function raises what it should, for each argument and on each framework, is in test_errors.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+
+LAWS = "uniform, logitnormal, lognormal, shifted, polynomial, shifted_logitnormal, mode, cosmap, beta, loguniform"
+DIVIDE = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
+STATIC = "; n is static: take it from a shape, or jit with static_argnames='n'"
+
+# A call, and the whole message. X is an array of shape (2, 3), of NumPy or of the framework in the heading.
+
+TYPE_ERRORS = {
+    # arrays and times
+    "add_noise([1.0], X, 0.5)": "x0 must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, got list",
+    "add_noise(np.ma.ones((2, 3)), X, 0.5)": (
+        "x0 must not be a masked array, got MaskedArray: fill it, or leave masked elements out"
+    ),
+    "add_noise(X, X.astype(int), 0.5)": "eps must be a real floating array, got dtype int64",
+    "add_noise(X, X, np.ones(2, int))": f"t must be a real floating array, got dtype int64{DIVIDE}",
+    "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",
+    "add_noise(X, X, True)": "t must be a float in [0, 1] or a real floating array, got True",
+    "expand_like(X, X, axes=(0, 0.5))": "axes must be integers, got (0, 0.5)",
+    # numbers
+    "shift_timesteps(0.5, '3')": "shift must be a number, got '3'",
+    "make_t_list(4.0)": "steps must be an integer, got 4.0",
+    # configs
+    "SampleTimestepConfig(3)": "time_dist_type must be a string, got 3",
+    "SampleTimestepConfig(truncate=1)": "truncate must be True or False, got 1",
+    "SampleTimestepConfig(t_list=1.0)": "t_list must be a sequence of floats, got 1.0",
+    "timestep_density(0.5, None)": (
+        "cfg must have the attributes of SampleTimestepConfig, got None without time_dist_type"
+    ),
+    # samplers
+    "sample_timesteps(2.5, CFG, rng=0, xp=np)": "n must be an integer or a tuple of integers, got 2.5",
+    "sample_timesteps(np.ones(2), CFG, rng=0, xp=np)": (
+        f"n must be an integer or a tuple of integers, got array([1., 1.]){STATIC}"
+    ),
+    "sample_timesteps(2, CFG, rng=0, xp=np, stratified=1)": "stratified must be True or False, got 1",
+    "sample_timesteps(2, CFG, rng=0, xp=np, dtype=int)": "dtype must be a real floating dtype, got int64",
+    "sample_timestep_pairs(2, CFG, equal='1', rng=0, xp=np)": "equal must be a number in [0, 1], got '1'",
+    "sample_from_t_list(2, [1, 0], rng=0, xp=np, return_index=1)": "return_index must be True or False, got 1",
+    "sample_timesteps(2, CFG)": (
+        "rng, xp, device and dtype name no framework: pass rng (a numpy.random.Generator, torch.Generator, JAX key or "
+        "cupy.random.Generator), xp (numpy, torch, jax.numpy, cupy), a torch.device or a torch.dtype"
+    ),
+    "sample_timesteps(2, CFG, rng=True)": "rng must be a generator, a JAX key, an int or None, got True",
+    "sample_timesteps(2, CFG, rng=0.5)": "rng must be a value that an array framework knows, got float",
+    "sample_timesteps(2, CFG, rng=np.random.RandomState(0), xp=np)": (
+        "rng must be a numpy.random.Generator, an int or None, got RandomState"
+    ),
+    "sample_timesteps(2, CFG, rng=0, xp=3)": (
+        "xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got 3"
+    ),
+}
+VALUE_ERRORS = {
+    # arrays and times
+    "add_noise(X, X[:1], 0.5)": "x0 and eps must have the same shape, got (2, 3) and (1, 3)",
+    "add_noise(X, X, np.ones(3))": (
+        "t must have a leading part of x0's shape (2, 3), or broadcast to it after trailing singleton axes, got (3,); "
+        "expand_like(t, x0, axes=...) lays t on other axes"
+    ),
+    "add_noise(X, X, 1.5)": "t must lie in [0, 1], got 1.5",
+    "expand_like(np.ones(3), X)": "x must broadcast against target's shape (2, 3), got (3,)",
+    "expand_like(np.ones(2), X, axes=(1,))": (
+        "x must broadcast against target's shape (2, 3), got (2,) laid on axes (1,)"
+    ),
+    "expand_like(X, X, axes=(0, 0))": "axes must name 2 different axes of a 2-dimensional target, got (0, 0)",
+    "convert_prediction(X, X, 0.5, source='z', target='x0')": (
+        "source must be one of x0, eps, flow, v, score, v_vp, got 'z'"
+    ),
+    "convert_time(0.5, source='rf', target='t')": (
+        "target must be one of rf, angle, sigma, log_snr, alpha_bar, got 't'"
+    ),
+    "convert_time(2.0, source='angle', target='rf')": (
+        "time must lie in [0.0, 1.5707963267948966] for source 'angle', got 2.0"
+    ),
+    "convert_time(10**400, source='sigma', target='rf')": (
+        f"time must be a number that float64 can hold, got {10**400}"
+    ),
+    # numbers
+    "shift_timesteps(0.5, 0)": "shift must be positive, got 0",
+    "shift_timesteps(0.5, float('nan'))": "shift must be finite, got nan",
+    "resolution_shift(9, base_tokens=4, max_tokens=4)": "base_tokens and max_tokens must differ, got 4 twice",
+    "resolution_shift(5_000_000)": (
+        "tokens must give a shift that float64 can hold, got 5000000, whose logarithm is 846.8"
+    ),
+    "make_t_list(0)": "steps must be at least 1, got 0",
+    "make_t_list(4, max_t=1.5)": "max_t must lie in (0, 1], got 1.5",
+    "make_t_list(2, shift=1e9)": (
+        "shift and steps must keep the times apart in float32, got shift=1000000000.0, steps=2"
+    ),
+    # configs
+    "SampleTimestepConfig('normal')": f"time_dist_type must be one of {LAWS}, got 'normal'",
+    "SampleTimestepConfig(min_t=0.5, max_t=0.25)": (
+        "min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got 0.5 and 0.25"
+    ),
+    "SampleTimestepConfig('loguniform', min_t=0)": "min_t must be positive for the loguniform law, got 0.0",
+    "SampleTimestepConfig(p_std=0)": "p_std must be positive, got 0.0",
+    "SampleTimestepConfig(mode_scale=2)": "mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got 2.0",
+    "SampleTimestepConfig(beta_a=2, beta_b=2)": (
+        "beta_a and beta_b must be positive and one of them 1, got 2.0 and 2.0"
+    ),
+    "SampleTimestepConfig(t_list=[0.5, 1, 0])": (
+        "t_list must descend strictly from at most 1 to 0 in at least two entries, got (0.5, 1.0, 0.0)"
+    ),
+    "timestep_density(0.5, SampleTimestepConfig('polynomial'))": (
+        "time_dist_type 'polynomial' has no density: it is discrete"
+    ),
+    "timestep_density(0.5, SampleTimestepConfig('shifted'))": (
+        "time_dist_type 'shifted' has no density: its clamp leaves an atom at a bound; with truncate=True it has one"
+    ),
+    # samplers
+    "sample_timesteps(-1, CFG, rng=0, xp=np)": "n must not be negative, got -1",
+    "sample_timesteps(2, CFG, rng=-1, xp=np)": "rng must not be negative where it is an int, got -1",
+    "sample_timesteps(2, CFG, rng=0, xp=np, device='cuda')": "device must be None or 'cpu' for NumPy, got 'cuda'",
+    "sample_timesteps(2, NARROW, rng=0, xp=np)": (
+        "dtype float32 has no value in [min_t, max_t] = [0.50000001, 0.50000002]"
+    ),
+    "sample_timestep_pairs(2, CFG, equal=1.5, rng=0, xp=np)": "equal must lie in [0, 1], got 1.5",
+}
+ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
+    "torch": {
+        "add_noise(X, np.ones((2, 3)), 0.5)": (
+            TypeError,
+            "x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)",
+        ),
+        "add_noise(X, X.to('meta'), 0.5)": (ValueError, "x0 and eps must be on one device, got {X.device} and meta"),
+        "sample_timesteps(2, CFG, rng=0, xp=np, dtype=xp.float32)": (
+            TypeError,
+            "xp and dtype must name one framework, got numpy and torch",
+        ),
+        "sample_timesteps(2, CFG, rng=X)": (
+            TypeError,
+            "rng must be a torch.Generator, an int or None, got Tensor",
+        ),
+        "sample_timesteps(2, CFG, rng=xp.Generator(), device='meta')": (
+            ValueError,
+            "rng and device must agree, got a generator on cpu and device meta",
+        ),
+    },
+    "jax": {
+        "sample_timesteps(2, CFG, xp=xp)": (
+            TypeError,
+            "rng must be given for JAX, which has no global generator: pass jax.random.key(seed)",
+        ),
+        "sample_timesteps(2, CFG, rng=X)": (TypeError, "rng must be a JAX key or an int for JAX, got ArrayImpl"),
+        "sample_timesteps(2, CFG, rng=xp.zeros((2, 2), 'uint32'))": (
+            ValueError,
+            "rng must be one JAX key, got keys of shape (2, 2): vmap over them",
+        ),
+        "sample_timesteps(2, CFG, rng=0, xp=xp, device='xpu')": (
+            ValueError,
+            "device must be one of {DEVICES}, got 'xpu'",
+        ),
+        "sample_timesteps(2, CFG, rng=KEY, device=OTHER)": (
+            ValueError,
+            "rng and device must agree, got a key on {KEY.sharding} and device {OTHER}",
+        ),
+    },
+    "cupy": {
+        "sample_timesteps(2, CFG, rng=X)": (
+            TypeError,
+            "rng must be a cupy.random.Generator, an int or None, got ndarray",
+        ),
+        "sample_timesteps(2, CFG, rng=xp.random.default_rng(0), device='cuda:1')": (
+            ValueError,
+            "rng and device must agree, got a generator on cuda:0 and device cuda:1",
+        ),
+    },
+    "array_api_strict": {
+        "timestep_quantile(X, CFG)": (
+            TypeError,
+            "u is an array of array_api_strict on a device without float64 or special functions: "
+            "pass a NumPy array as u and move the result",
+        ),
+        "convert_time(X, source='rf', target='angle')": (
+            TypeError,
+            "time is an array of array_api_strict on a device without float64, which has rf, sigma, alpha_bar alone: "
+            "pass a float or a NumPy array as time, and move the result",
+        ),
+    },
+}
+
+
+def evaluate(call: str, **names: Any) -> Any:
+    config = rf.SampleTimestepConfig()
+    narrow = SimpleNamespace(**{**vars(config), "min_t": 0.50000001, "max_t": 0.50000002})
+    return eval(call, {name: getattr(rf, name) for name in rf.__all__} | {"CFG": config, "NARROW": narrow} | names)
+
+
+@pytest.mark.parametrize(("call", "message"), TYPE_ERRORS.items(), ids=list(TYPE_ERRORS))
+def test_a_type_error_says(call: str, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        evaluate(call, np=np, X=np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(("call", "message"), VALUE_ERRORS.items(), ids=lambda text: text[:80])
+def test_a_value_error_says(call: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        evaluate(call, np=np, X=np.ones((2, 3)))
+
+
+def check(xp: Any, call: str, **names: Any) -> None:
+    kind, message = ON_ONE_FRAMEWORK[xp.name][call]
+    names["X"] = xp.array(np.ones((2, 3)))
+    with pytest.raises(kind, match=f"^{re.escape(message.format(**names))}$"):
+        evaluate(call, np=np, xp=xp.namespace, **names)
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["torch"])
+def test_pytorch_s_say(xp: Any, call: str) -> None:
+    check(xp, call)
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["jax"])
+def test_jax_s_say(xp: Any, call: str) -> None:
+    import jax
+
+    here, other = jax.devices("cpu")[:2]
+    every = ", ".join(map(str, jax.devices()))
+    check(xp, call, KEY=jax.device_put(jax.random.key(0), here), OTHER=other, DEVICES=every)
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["cupy"])
+def test_cupy_s_say(xp: Any, call: str) -> None:
+    check(xp, call)
+
+
+@pytest.mark.backends("array_api_strict")
+@pytest.mark.needs("no float64")
+@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["array_api_strict"])
+def test_a_device_without_float64_says(xp: Any, call: str) -> None:
+    check(xp, call)
+
+
+# That none is missing
+
+
+def every_message() -> list[str]:
+    """The messages above."""
+    ours = [message for kind in ON_ONE_FRAMEWORK.values() for _, message in kind.values()]
+    return [*TYPE_ERRORS.values(), *VALUE_ERRORS.values(), *ours]
+
+
+def every_template() -> list[str]:
+    """What the package's errors are made with, as regular expressions: anything stands for what is filled in."""
+    made = []
+    for file in sorted(Path(rf.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("TypeError", "ValueError", "RuntimeError"):
+                (text,) = node.args
+                parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+                made.append("".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts))
+    return made
+
+
+@pytest.mark.parametrize("template", every_template())
+def test_every_error_of_the_package_is_above(template: str) -> None:
+    assert any(re.fullmatch(template, message) for message in every_message())
+
+
+def test_none_stands_twice_and_none_is_of_the_past() -> None:
+    messages, templates = every_message(), every_template()
+    assert len(set(messages)) == len(messages)
+    assert [m for m in messages if not any(re.fullmatch(template, m) for template in templates)] == []

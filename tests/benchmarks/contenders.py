@@ -73,15 +73,15 @@ class NumpyFrame:
 
 
 class CupyFrame(NumpyFrame):
-    """CuPy, which has float16 and no bfloat16."""
+    """CuPy from 14 on, which has ml_dtypes' bfloat16."""
 
     name = "cupy"
-    dtypes = ("float32", "float16")
 
     def __init__(self, device: str) -> None:
+        super().__init__(device)
         import cupy
 
-        self.xp, self.device = cupy, device
+        self.xp = cupy
 
     def wait(self, result: Any) -> None:
         self.xp.cuda.get_current_stream().synchronize()

@@ -44,10 +44,14 @@ ARRAY_TIMES = {
 }
 
 
-def arrays(scales: tuple[float, float]) -> list[Any]:
-    """Two float32 arrays of 25,600 normal values, every other row of bfloat16's few bits, which meet ties."""
+def arrays(*scales: tuple[float, float]) -> list[Any]:
+    """Two float32 arrays of 25,600 normal values, every other row of bfloat16's few bits, which meet ties.
+
+    Each pair of ``scales`` has its share of the columns.
+    """
     rng = np.random.default_rng(5)
-    pair = [(rng.standard_normal((64, 400)) * scale).astype(np.float32) for scale in scales]
+    columns = np.repeat(np.asarray(scales), 400 // len(scales), axis=0)
+    pair = [(rng.standard_normal((64, 400)) * scale).astype(np.float32) for scale in columns.T]
     for array in pair:
         array[::2] = (array[::2].view(np.uint32) & 0xFFFF0000).view(np.float32)
     return pair

@@ -301,11 +301,21 @@ def test_minus_zero_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         assert_same_bits(ours, call())
 
 
-def test_running_out_of_memory_gives_the_kernel_up_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+    ids=["torch", "triton"],
+)
+def test_running_out_of_memory_gives_the_kernel_up_for_nothing(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def exhausted(*args: Any) -> None:
-        raise torch.OutOfMemoryError("no memory")
+        raise error
 
     monkeypatch.setattr(_triton, "launch", exhausted)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error), match="out of memory"):
         rf.add_noise(randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(3))
     assert _torch._serves == {torch.device("cpu"): True}

@@ -20,7 +20,15 @@ A, B = (jnp.asarray(RNG.standard_normal((4, 6)), jnp.float32) for _ in range(2))
 T = jnp.asarray(RNG.uniform(0.2, 0.8, 4), jnp.float32)
 MODE = rf.SampleTimestepConfig("mode", truncate=True)
 
-CALLS = {  # beside those that the table of capabilities goes through
+PLAIN = {  # which the table of capabilities takes through jit, grad, vmap and jvp
+    "convert_prediction": lambda a, b, t: rf.convert_prediction(a, b, t, source="v", target="flow"),
+    "ode_step": lambda a, b, t: rf.ode_step(a, b, t, t * t),
+    "flow_step": lambda a, b, t: rf.flow_step(a, b, t, t * t),
+    "convert_state": lambda a, b, t: rf.convert_state(a, t, source="ve", target="vp"),
+    "convert_time": lambda a, b, t: rf.convert_time(t, source="alpha_bar", target="sigma"),
+    "shift_timesteps": lambda a, b, t: rf.shift_timesteps(t, 3.0),
+}
+SPECIAL = {
     "an unused input": lambda a, b, t: rf.convert_prediction(a, b, t, source="eps", target="score"),
     "ode_step to a float": lambda a, b, t: rf.ode_step(a, b, t, 0.1),
     "ode_step from a float": lambda a, b, t: rf.ode_step(a, b, 0.9, t),
@@ -29,7 +37,8 @@ CALLS = {  # beside those that the table of capabilities goes through
     "convert_time by functions": lambda a, b, t: rf.convert_time(t, source="angle", target="log_snr"),
     "timestep_quantile": lambda a, b, t: rf.timestep_quantile(t, MODE),
 }
-every_call = pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+CALLS = PLAIN | SPECIAL
+every_call = pytest.mark.parametrize("call", SPECIAL.values(), ids=list(SPECIAL))
 
 
 def slopes(function, *inputs, step=1e-4):
@@ -160,18 +169,7 @@ class TestWithoutFloat64:
 
         monkeypatch.setattr(_jax.JaxBackend, "has_float64", lambda self, device: False)
 
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "convert_prediction",
-            "an unused input",
-            "ode_step",
-            "flow_step",
-            "convert_state",
-            "convert_time",
-            "shift_timesteps",
-        ],
-    )
+    @pytest.mark.parametrize("name", [*PLAIN, "an unused input"])
     def test_calls_are_rounded_once_and_trace(self, name):
         call = CALLS[name]
         wanted = call(*(np.asarray(x) for x in (A, B, T)))

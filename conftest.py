@@ -22,7 +22,7 @@ import pytest
 _ON_CPU = ("numpy", "torch", "jax", "array_api_strict", "dask")
 _ON_CUDA = ("torch", "jax", "cupy")
 _ALL = ("numpy", "torch", "jax", "cupy", "array_api_strict", "dask")
-_OPTIONAL = ("triton", "nvrtc", "interop")  # folders that an option opens
+_OPTIONAL = ("triton", "nvrtc", "interop", "examples")  # folders that an option opens
 _TESTS = Path(__file__).parent / "tests"
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 _WITHOUT = {  # what a framework has not, of the dtypes above
@@ -57,6 +57,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run what CuPy is tested with on a stand-in over NumPy, and nothing else: it proves nothing about CuPy",
     )
     group.addoption("--interop", action="store_true", help="collect tests/interop, which `nox -s interop` installs for")
+    group.addoption(
+        "--examples", action="store_true", help="collect tests/examples, which `nox -s examples` installs for"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

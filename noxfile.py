@@ -37,6 +37,7 @@ array-api-strict==2.6.1
 build==1.6.1
 dask==2026.8.0
 diffusers==0.42.1
+distributed==2026.8.0
 einops==0.8.2
 flow_matching==1.0.10
 hypothesis==6.170.15
@@ -339,6 +340,13 @@ def demo(session: nox.Session) -> None:
     install(session, "-e", ".[jax]", "demo")
     options = session.posargs or ["--out", "build/distill_digits.png"]
     session.run("python", "docs/examples/distill_digits.py", *options)
+
+
+@nox.session(tags=["ci"])
+def examples(session: nox.Session) -> None:
+    """Run the longer programs of the documentation in a reduced size, and see that what goes wrong is noticed."""
+    install(session, "-e", ".[torch,jax]", "runner", "examples")
+    run_pytest(session, "--backend", "numpy", "--examples", "tests/examples", env=jax_cache(session))
 
 
 nox.options.tags = ["ci"]

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from digits_metrics import PIXELS
 from jax import Array, lax, random
 from tqdm import tqdm
 
 Params = dict[str, Any]
 
-PIXELS, CLASSES = 64, 10
 WIDTH, BLOCKS = 128, 3
 
 

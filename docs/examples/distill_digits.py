@@ -10,13 +10,12 @@ One program, three acts, about a minute on two CPU cores:
 Every noising, every conversion between x_0, eps and flow and every draw of a timestep is a
 `fastgen_rf` call. The program exits with status 1 when a figure misses its bound; the time it takes is reported only.
 
-    python distill_digits.py [--out PNG] [--seed N]
+    python distill_digits.py [--out PNG] [--seed N] [--small]
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from digits_metrics import (
+    CLASSES,
+    PIXEL_VARIANCE,
+    PIXELS,
     Digits,
     check_bounds,
+    distillation_bounds,
     draw_panels,
     load_digit_images,
     measure,
     show_figures,
 )
+from digits_network import WIDTH, Params, dense, descend, init_dense, init_residual, residual, run_in_chunks, waves
 from jax import Array, lax, random
-from tqdm import tqdm
 
 from fastgen_rf import (
     SampleTimestepConfig,
@@ -49,60 +52,30 @@ from fastgen_rf import (
     sample_timesteps,
 )
 
-Params = dict[str, Any]
-
-PIXELS, CLASSES = 64, 10
-WIDTH, BLOCKS, FREQUENCIES = 128, 3, 32
-PIXEL_VARIANCE = 0.17  # of a digit's pixels about the mean of its class
-
+FREQUENCIES = jnp.geomspace(1.0, 100.0, 32)
 LOGIT_NORMAL = SampleTimestepConfig(time_dist_type="logitnormal")
 RUNGS = make_t_list(2)  # the student's two steps, from noise to data
 FINE = make_t_list(50)  # the teacher's fifty
 
 BATCH = 256
-TEACHER_STEPS, TEACHER_CHUNK = 3000, 100
-STUDENT_STEPS, STUDENT_CHUNK = 600, 10
+TEACHER_STEPS, STUDENT_STEPS = 3000, 600
+SMALL_TEACHER_STEPS, SMALL_STUDENT_STEPS = 500, 100  # with --small
+TEACHER_CHUNK, STUDENT_CHUNK = 100, 10
 FAKE_STEPS = 5  # for each step of the student
 SAMPLES_PER_CLASS = 200
 
 
-# The network: a residual MLP whose layer norms are modulated by time, label and rung (adaLN-zero)
-
-
-def init_dense(key: Array, n_in: int, n_out: int) -> Params:
-    """Draw ``w ~ N(0, 1 / n_in)``; ``b = 0``."""
-    return {"w": n_in**-0.5 * random.normal(key, (n_in, n_out)), "b": jnp.zeros(n_out)}
-
-
-def init_zero(n_in: int, n_out: int) -> Params:
-    """Start at ``w = 0``, ``b = 0``."""
-    return {"w": jnp.zeros((n_in, n_out)), "b": jnp.zeros(n_out)}
-
-
-def dense(p: Params, x: Array) -> Array:
-    """Return ``x w + b``."""
-    y: Array = x @ p["w"] + p["b"]
-    return y
+# The network
 
 
 def init_network(key: Array) -> Params:
-    """Draw the parameters; what ends a residual branch or the network starts at zero."""
-    keys = iter(random.split(key, 4 + 2 * BLOCKS))
+    """Draw the parameters."""
+    k_residual, k_time, k_label = random.split(key, 3)
     return {
-        "input": init_dense(next(keys), PIXELS, WIDTH),
-        "time": init_dense(next(keys), 2 * FREQUENCIES, WIDTH),
-        "label": 0.5 * random.normal(next(keys), (CLASSES, WIDTH)),
-        "condition": init_dense(next(keys), WIDTH, WIDTH),
+        "residual": init_residual(k_residual),
+        "time": init_dense(k_time, 2 * len(FREQUENCIES), WIDTH),
+        "label": 0.5 * random.normal(k_label, (CLASSES, WIDTH)),
         "rung": jnp.zeros((len(RUNGS) - 1, WIDTH)),
-        "blocks": [
-            {
-                "up": init_dense(next(keys), WIDTH, 2 * WIDTH),
-                "down": init_dense(next(keys), 2 * WIDTH, WIDTH),
-                "modulation": init_zero(WIDTH, 3 * WIDTH),
-            }
-            for _ in range(BLOCKS)
-        ],
-        "output": init_zero(WIDTH, PIXELS),
     }
 
 
@@ -113,20 +86,12 @@ def velocity(params: Params, x_t: Array, t: Array, label: Array, rung: Array | N
     the network learns the rest. The fake score alone is told the rung from which the student
     made its sample.
     """
-    angle = expand_like(t, x_t) * jnp.geomspace(1.0, 100.0, FREQUENCIES)
-    wave = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
-    condition = dense(params["time"], wave) + params["label"][label]
+    condition = dense(params["time"], waves(t, FREQUENCIES)) + params["label"][label]
     if rung is not None:
         condition += params["rung"][rung]
-    condition = jax.nn.silu(dense(params["condition"], jax.nn.silu(condition)))
-    h = dense(params["input"], x_t)
-    for block in params["blocks"]:
-        shift, scale, gate = jnp.split(dense(block["modulation"], condition), 3, axis=1)
-        y = jax.nn.standardize(h, axis=1) * (1 + scale) + shift
-        h += gate * dense(block["down"], jax.nn.silu(dense(block["up"], y)))
     alpha, sigma, s = rf_alpha(t), rf_sigma(t), PIXEL_VARIANCE
     linear = expand_like((sigma - alpha * s) / (sigma**2 + alpha**2 * s), x_t)
-    return linear * x_t + dense(params["output"], jax.nn.standardize(h, axis=1))
+    return linear * x_t + residual(params["residual"], x_t, condition)
 
 
 def denoise(params: Params, x_t: Array, t: Array, label: Array, rung: Array | None = None) -> Array:
@@ -219,33 +184,10 @@ def random_labels(key: Array) -> Array:
     return random.randint(key, (BATCH,), 0, CLASSES)
 
 
-def descend(
-    optimizer: optax.GradientTransformation,
-    params: Params,
-    moments: Any,
-    loss: Callable[[Params], Array],
-) -> tuple[Params, Any, Array]:
-    """Take one optimizer step down the loss."""
-    value, gradient = jax.value_and_grad(loss)(params)
-    updates, moments = optimizer.update(gradient, moments, params)
-    return optax.apply_updates(params, updates), moments, value
-
-
-def run_in_chunks(step: Callable[..., Any], state: Any, keys: Array, title: str) -> Any:
-    """Scan over keys, shape (chunks, steps); between compiled chunks the progress bar moves."""
-    run_chunk = jax.jit(partial(lax.scan, step), donate_argnums=0)
-    with tqdm(total=keys.size, desc=title, unit="step", disable=None) as bar:
-        for chunk in keys:
-            state, losses = run_chunk(state, chunk)
-            bar.set_postfix(loss=f"{losses.mean():.3f}", refresh=False)
-            bar.update(len(chunk))
-    return state
-
-
-def train_teacher(images: Array, labels: Array, key: Array) -> Params:
+def train_teacher(images: Array, labels: Array, key: Array, steps: int) -> Params:
     """Learn the flow of the digits; return the moving average of the parameters."""
     k_init, k_train = random.split(key)
-    optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, TEACHER_STEPS))
+    optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, steps))
 
     def step(state: Any, key: Array) -> tuple[Any, Array]:
         params, average, moments = state
@@ -254,17 +196,17 @@ def train_teacher(images: Array, labels: Array, key: Array) -> Params:
         params, moments, loss = descend(
             optimizer, params, moments, lambda p: flow_loss(p, images[batch], labels[batch], k_loss)
         )
-        average = optax.incremental_update(params, average, 1e-3)
+        average = optax.incremental_update(params, average, 3 / steps)
         return (params, average, moments), loss
 
     params = init_network(k_init)
     state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
-    keys = random.split(k_train, (TEACHER_STEPS // TEACHER_CHUNK, TEACHER_CHUNK))
+    keys = random.split(k_train, (steps // TEACHER_CHUNK, TEACHER_CHUNK))
     averaged: Params = run_in_chunks(step, state, keys, "teacher")[1]
     return averaged
 
 
-def distill(teacher: Params, key: Array) -> Params:
+def distill(teacher: Params, key: Array, steps: int) -> Params:
     """Run DMD2 from the teacher; return the moving average of the student's parameters."""
     student_optimizer = optax.adam(optax.linear_schedule(0.0, 3e-4, 20), b1=0.0)
     fake_optimizer = optax.adam(optax.linear_schedule(0.0, 1e-3, 100), b1=0.0)
@@ -289,12 +231,12 @@ def distill(teacher: Params, key: Array) -> Params:
         student, moments, loss = descend(
             student_optimizer, student, moments, lambda p: vsd_loss(p, teacher, fake, label, k_loss)
         )
-        average = optax.incremental_update(student, average, 1e-2)
+        average = optax.incremental_update(student, average, 6 / steps)
         return (student, average, moments, fake_state), loss
 
     student, average, fake = (jax.tree.map(jnp.copy, teacher) for _ in range(3))
     state = (student, average, student_optimizer.init(student), (fake, fake_optimizer.init(fake)))
-    keys = random.split(key, (STUDENT_STEPS // STUDENT_CHUNK, STUDENT_CHUNK))
+    keys = random.split(key, (steps // STUDENT_CHUNK, STUDENT_CHUNK))
     averaged: Params = run_in_chunks(step, state, keys, "student")[1]
     return averaged
 
@@ -304,13 +246,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Distil a flow of digits into two steps (DMD2).")
     parser.add_argument("--out", type=Path, default=Path("distill_digits.png"), help="the picture")
     parser.add_argument("--seed", type=int, default=0, help="of everything but the data's split")
+    parser.add_argument("--small", action="store_true", help="train less, for tests, with bounds to match")
     options = parser.parse_args()
     start = time.perf_counter()
 
     k_teacher, k_distill, k_noise, k_sample = random.split(random.key(options.seed), 4)
     train, held_out = load_digit_images()
-    teacher = train_teacher(jnp.asarray(train.images), jnp.asarray(train.labels), k_teacher)
-    student = distill(teacher, k_distill)
+    teacher_steps = SMALL_TEACHER_STEPS if options.small else TEACHER_STEPS
+    student_steps = SMALL_STUDENT_STEPS if options.small else STUDENT_STEPS
+    teacher = train_teacher(jnp.asarray(train.images), jnp.asarray(train.labels), k_teacher, teacher_steps)
+    student = distill(teacher, k_distill, student_steps)
 
     label = jnp.repeat(jnp.arange(CLASSES), SAMPLES_PER_CLASS)
     noise = random.normal(k_noise, (len(label), PIXELS))  # all three start from the same
@@ -321,10 +266,10 @@ def main() -> int:
     }
     digits = {name: Digits(np.asarray(x), np.asarray(label)) for name, x in samples.items()}
     figures = {name: measure(x, train, held_out) for name, x in digits.items()}
-    verdicts, all_hold = check_bounds(*figures.values())
+    verdicts, all_hold = check_bounds(distillation_bounds(*figures.values(), small=options.small))
     floor = {"real digits, other ones": measure(train, train, held_out)}
     print(f"\n{show_figures(floor | figures)}\n\n{verdicts}\n")
-    draw_panels({"real digits": held_out} | digits, floor | figures, options.out)
+    draw_panels({"real digits": held_out} | digits, floor | figures, options.out, accent="student")
     print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in all")
     return 0 if all_hold else 1
 

@@ -1,0 +1,39 @@
+"""What the digits' programs are judged by: a figure outside its bounds is noticed, a NaN too."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from digits_metrics import Bound, Digits, Figures, check_bounds, distillation_bounds, load_digit_images, measure
+
+FINE, COARSE, STUDENT = Figures(0.30, 1.0, 1.0), Figures(1.2, 1.0, 0.5), Figures(0.32, 1.0, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("value", "held"), [(0.5, True), (1.0, True), (2.0, True), (0.49, False), (2.01, False), (math.nan, False)]
+)
+def test_a_bound_holds_between_its_ends(value, held):
+    text, all_hold = check_bounds([Bound("kept", 0.0, 0.0, 0.0), Bound("asked", value, 0.5, 2.0)])
+    assert all_hold is held
+    assert ("FAILED  asked" in text) is not held
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize(
+    "student", [COARSE, STUDENT._replace(frechet=2.0), STUDENT._replace(accuracy=0.9), STUDENT._replace(variance=0.2)]
+)
+def test_a_student_that_learns_nothing_or_collapses_misses_its_bounds(student, small):
+    assert check_bounds(distillation_bounds(FINE, COARSE, STUDENT, small=small))[1]
+    assert not check_bounds(distillation_bounds(FINE, COARSE, student, small=small))[1]
+
+
+def test_each_way_to_be_wrong_shows_in_some_figure():
+    train, held_out = load_digit_images()
+    real = measure(train, train, held_out)
+    collapsed = np.stack([held_out.images[held_out.labels == label].mean(axis=0) for label in held_out.labels])
+    assert real.frechet < 0.25 and real.accuracy == 1.0 and 0.9 < real.variance < 1.1
+    assert measure(Digits(collapsed, held_out.labels), train, held_out).variance < 1e-6
+    assert measure(Digits(train.images, train.labels[::-1]), train, held_out).accuracy < 0.5
+    assert measure(Digits(-train.images, train.labels), train, held_out).frechet > 10

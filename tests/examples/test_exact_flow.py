@@ -1,0 +1,50 @@
+"""The exact flow of a data set: the prediction in closed form, and the program with a right and a wrong step."""
+
+from __future__ import annotations
+
+import sys
+
+import exact_flow
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.special import softmax
+from scipy.stats import multivariate_normal
+
+DATA = np.random.default_rng(0).standard_normal((5, 3))
+X_T = np.random.default_rng(1).standard_normal((4, 3))
+
+
+def posterior_mean(x_t, t):
+    """E[x_0 | x_t] by Bayes' rule, from the density of each x_t given each x_0."""
+    log_density = [multivariate_normal.logpdf(x_t, (1 - t) * x0, t * t) for x0 in DATA]
+    return softmax(log_density) @ DATA
+
+
+@pytest.mark.parametrize("t", [1.0, 0.9, 0.5, 0.2, 0.02])
+def test_the_prediction_is_the_posterior_mean(t):
+    expected = [posterior_mean(x_t, t) for x_t in X_T]
+    np.testing.assert_allclose(exact_flow.expected_data(X_T, t, DATA, np), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_many_steps_reach_the_solution_of_the_differential_equation():
+    expected = [
+        solve_ivp(lambda t, x: (x - posterior_mean(x, t)) / t, (1.0, 1e-4), x_1, rtol=1e-9, atol=1e-9).y[:, -1]
+        for x_1 in X_T
+    ]
+    found = exact_flow.along_the_flow(X_T, exact_flow.make_t_list(2000, max_t=1.0), DATA, np)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
+
+
+def test_the_program_meets_its_bounds_in_a_reduced_size(start, tmp_path):
+    ended = start("exact_flow.py", "--small", "--out", "flow.png")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "%|" not in ended.stderr  # a progress bar is for terminals
+    assert (tmp_path / "flow.png").stat().st_size > 10_000
+
+
+def test_the_program_fails_when_a_step_goes_too_far(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(exact_flow, "ode_step", lambda x0, x_t, t, t_next: x0)
+    monkeypatch.setattr(sys, "argv", ["exact_flow.py", "--small", "--out", str(tmp_path / "flow.png")])
+    assert exact_flow.main() == 1
+    assert "FAILED" in capsys.readouterr().out

@@ -1,0 +1,84 @@
+"""MeanFlow: its target where the average velocity is known, and the program with the recipe right and wrong."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from digits_metrics import PIXEL_VARIANCE
+from jax import random
+from meanflow_digits import CONTROLS, gaussian_average_velocity, loss, meanflow_target
+
+PAIRS = 4096
+
+
+def gaussian_samples():
+    """Noise and times r <= t, both ends among them."""
+    k_x, k_t = random.split(random.key(0))
+    r, t = jnp.sort(random.uniform(k_t, (2, PAIRS)), axis=0)
+    return random.normal(k_x, (PAIRS, 1)), r.at[:2].set(0.0), t.at[:2].set(1.0)
+
+
+def test_the_gaussian_average_velocity_carries_along_the_flow():
+    x_t, r, t = (np.asarray(x, np.float64) for x in gaussian_samples())
+    spread_t, spread_r = (np.sqrt((1 - at) ** 2 * PIXEL_VARIANCE + at**2) for at in (t, r))
+    moved = x_t[:, 0] * (1 - spread_r / spread_t)
+    u = np.asarray(gaussian_average_velocity(*gaussian_samples()))[:, 0]
+    np.testing.assert_allclose(u * (t - r), moved, rtol=0, atol=1e-6)
+
+
+def error_of_the_target(control):
+    """Largest distance of the target to the average velocity, where that is exact and v = u(x, t, t)."""
+    x_t, r, t = gaussian_samples()
+    u, v = gaussian_average_velocity(x_t, r, t), gaussian_average_velocity(x_t, t, t)
+    return float(jnp.max(jnp.abs(meanflow_target(gaussian_average_velocity, x_t, r, t, v, CONTROLS[control]) - u)))
+
+
+def test_the_exact_average_velocity_is_its_own_target():
+    assert error_of_the_target("none") < 5e-6
+
+
+@pytest.mark.parametrize("control", ["sign", "no-derivative"])
+def test_no_other_target_has_that_solution(control):
+    assert error_of_the_target(control) > 1
+
+
+def test_the_target_is_held_constant():
+    x_t, r, t = gaussian_samples()
+
+    def total(scale, control):
+        def u(x_t, r, t):
+            return scale * gaussian_average_velocity(x_t, r, t)
+
+        return jnp.sum(meanflow_target(u, x_t, r, t, x_t, CONTROLS[control]))
+
+    assert jax.grad(total)(1.0, "none") == 0
+    assert abs(jax.grad(total)(1.0, "no-stop-gradient")) > 1
+
+
+@pytest.mark.parametrize(("control", "moving"), [("none", 64), ("all-equal", 0)])
+def test_only_samples_with_r_below_t_pay_for_a_derivative(monkeypatch, control, moving):
+    sizes = []
+
+    def counted(u, x_t, r, t, v, recipe):
+        sizes.append((len(x_t), int(jnp.sum(r < t))))
+        return meanflow_target(u, x_t, r, t, v, recipe)
+
+    monkeypatch.setattr("meanflow_digits.meanflow_target", counted)
+    monkeypatch.setattr("meanflow_digits.average_velocity", lambda params, x_t, r, t, label: params * x_t)
+    loss(0.5, jnp.ones((256, 64)), jnp.zeros(256, jnp.int32), random.key(0), CONTROLS[control])
+    assert sizes == [(moving, moving)]
+
+
+def test_the_program_meets_its_bounds_in_a_reduced_size(start, tmp_path):
+    ended = start("meanflow_digits.py", "--small", "--out", "digits.png")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "%|" not in ended.stderr  # a progress bar is for terminals
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+
+
+def test_the_program_fails_when_the_derivative_has_the_wrong_sign(start):
+    ended = start("meanflow_digits.py", "--small", "--control", "sign")
+    assert ended.returncode == 1, ended.stderr
+    assert "FAILED  1 step: Frechet distance" in ended.stdout

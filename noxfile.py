@@ -105,7 +105,7 @@ TESTED_GROUPS = ("strict", "dask", "bfloat16")
 FRAMEWORKS = {
     "numpy": (),
     "torch": (".[torch]",),
-    "jax": (".[jax]",),
+    "jax": (".[jax]", "recipes"),
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
@@ -231,7 +231,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 @nox.session(name="tests-minimum", python="3.11", tags=["ci", "tests"])
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
-    install(session, ".[jax]", "runner", *TESTED_GROUPS, instead=lowest())
+    install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
     run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
 
 
@@ -249,7 +249,7 @@ def tests_newest(session: nox.Session) -> None:
         for name in ("numpy", "torch", "jax", "strict", "dask"):
             session.notify(f"tests-{name}")
         return
-    install(session, ".[jax]", "runner", *TESTED_GROUPS, instead=versions(NEWER))
+    install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
     run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
 
 

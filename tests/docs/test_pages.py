@@ -20,7 +20,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
     for path in PATHS
 }
-GUESTS = ("torch", "jax", "cupy")
+GUESTS = ("torch", "jax", "cupy", "dask")
 
 
 def named(block):
@@ -48,7 +48,7 @@ def test_a_block_is_python_and_names_one_framework_at_most(block):
     assert len(named(block)) <= 1
 
 
-@pytest.mark.backends("numpy", "torch", "jax", "cupy")
+@pytest.mark.backends("numpy", "torch", "jax", "cupy", "dask")
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
 def test_a_page_runs_from_top_to_bottom(xp, page):
     if page in pages_for(xp.name):
@@ -75,3 +75,14 @@ def test_every_relative_link_of_a_page_leads_somewhere():
     for path in PATHS:
         for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert "://" in target or (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_the_table_of_published_shifts_is_what_the_page_computes(capsys):
+    page = "docs/howto/sample.md"
+    exec(compile(program(PAGES[page], "numpy"), page, "exec"), {"__name__": page})
+    printed = [line.rsplit(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
+    rows = re.findall(
+        r"^\| ([\w -]+) \| \d+: .* \| (.*) \| (.*) \| (.*) \|$", (ROOT / page).read_text("utf-8"), re.MULTILINE
+    )
+    assert [list(row) for row in rows] == printed
+    assert len(rows) == 4

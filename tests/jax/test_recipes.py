@@ -30,7 +30,7 @@ def losses_on(devices: int) -> list[float]:
         env=os.environ | flags | {"PYTHONPATH": str(Path(fastgen_rf.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     placed, of_times, *losses = done.stdout.split()

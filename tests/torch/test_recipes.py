@@ -36,7 +36,7 @@ def on_two_ranks(script: str, *options: str) -> str:
         for rank in ("0", "1")
     ]
     try:
-        printed = [process.communicate(timeout=120)[0] for process in processes]
+        printed = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -11,12 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig
 from fastgen_rf._typing import InverseCdf
 from fastgen_rf.backends import Backend
 
-__all__ = ["Pairs", "Quantile", "Times", "bounded", "on_grid"]
+__all__ = ["Pairs", "Quantile", "Times", "bounds", "on_grid"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -32,9 +31,7 @@ class Quantile:
 
     def at(self, u: Any, xp: Any, special: Any) -> Any:
         """Evaluate the law at ``u``, between the bounds."""
-        return self.law(_laws.clamped_to(u, 0.0, 1.0, xp), self.config, self.low, self.high, xp, special)
-
-    __call__ = at
+        return xp.clip(self.law(xp.clip(u, 0.0, 1.0), self.config, xp, special), self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,14 @@ class Pairs(Times):
         return t, xp.where(is_equal, t, xp.minimum(first, second))
 
 
-def bounded(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
-    """The law of ``config`` between the outermost values of ``dtype`` inside ``[min_t, max_t]``."""
+def bounds(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> tuple[float, float]:
+    """Outermost values of ``dtype`` inside ``[min_t, max_t]``."""
     eps, tiny = backend.finfo(dtype)
     low = on_grid(config.min_t, eps, tiny, math.ceil)
     high = on_grid(config.max_t, eps, tiny, math.floor)
     if low > high:
         raise ValueError(f"dtype {dtype} has no value in [min_t, max_t] = [{config.min_t!r}, {config.max_t!r}]")
-    return Quantile(_laws.quantile, config, low, high)
+    return low, high
 
 
 def on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:

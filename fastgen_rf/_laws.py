@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LAWS", "clamped_to", "density", "quantile", "shifted"]
+__all__ = ["LAWS", "density", "quantile", "quantile_with_slopes", "shifted"]
 
 
 def _tame(c: Any, low: float, high: float) -> tuple[float, float]:
@@ -37,40 +37,53 @@ class Law:
     """``ends(c, low, high)``: what the quantile's slope at u = 0 and u = 1 divides by; at 0 the slope is infinite."""
 
 
-def quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    """Return t of config ``c`` at ``u`` in [0, 1], clamped to ``[low, high]`` inside its bounds.
-
-    An infinite slope in u times one of 0, a sigmoid's or a clamp's, would be NaN: at such an end the law itself is not
-    evaluated.
-    """
+def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
+    """Return t of config ``c`` at ``u`` in [0, 1], before it is clamped to the bounds."""
     law = LAWS[c.time_dist_type]
-    own = c.truncate or law.bounded
-    start, stop = (c.min_t, c.max_t) if own else (0.0, 1.0)
-    steep = []
-    inner = u
-    for end, bound, divisor in zip((0.0, 1.0), (c.min_t, c.max_t), law.ends(c, start, stop), strict=True):
-        t_end = shifted(bound, c.shift) if law.shifts and not own else bound
-        clamped = not low <= t_end <= high
-        if divisor < (1e-100 if clamped else 1e-290):  # the smaller, lest a finite slope be taken for infinite
-            steep.append((end, min(max(t_end, low), high), clamped))
-            inner = xp.where(u == end, 0.5, inner)
-    if own:
-        t = law.quantile(inner, c, start, stop, xp, special)
-    else:
-        t = (law.shifts or law.quantile)(inner, c, start, stop, xp, special) * (c.max_t - c.min_t) + c.min_t
-        t = shifted(t, c.shift) if law.shifts else t
-    t = clamped_to(t, low, high, xp)
-    for end, t_end, clamped in steep:
-        there = u == end
-        t = xp.where(there, t_end, t)
-        if not clamped:
-            zero = xp.where(there, u - end, 0.0)
-            huge = 0 * zero + 2.0**600  # no constant, which a compiler would square to infinity
-            t = t + zero * huge * huge  # 0, of infinite slope
-    return t
+    if _fills_bounds(c):
+        return law.quantile(u, c, c.min_t, c.max_t, xp, special)
+    t = (law.shifts or law.quantile)(u, c, 0.0, 1.0, xp, special) * (c.max_t - c.min_t) + c.min_t
+    return shifted(t, c.shift) if law.shifts else t
 
 
-def clamped_to(x: Any, low: float, high: float, xp: Any) -> Any:
+def quantile_with_slopes(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
+    """Return t of config ``c`` at ``u``, both clamped, ``t`` to ``[low, high]``, with the right slopes at the ends.
+
+    An infinite slope in u times one of 0, a sigmoid's or a clamp's, would be NaN: at such an end the law is evaluated
+    elsewhere. An end that the law reaches, and passes by rounding, keeps its slope.
+    """
+    u = inner = _clamped_to(u, 0.0, 1.0, xp)
+    law = LAWS[c.time_dist_type]
+    start, stop = (c.min_t, c.max_t) if _fills_bounds(c) else (0.0, 1.0)
+    shift = 1.0 if _fills_bounds(c) or not law.shifts else c.shift
+    reached = [shifted(bound, shift) for bound in (c.min_t, c.max_t)]
+    steep = [at for at, divisor in enumerate(law.ends(c, start, stop)) if divisor < _STEEP]
+    for end in steep:
+        inner = xp.where(u == end, 0.5, inner)
+    t = quantile(inner, c, xp, special)
+    for end in steep:
+        zero = xp.where(u == end, u - end, 0.0)
+        huge = 0 * zero + 2.0**600  # no constant, which a compiler would square to infinity
+        t = xp.where(u == end, reached[end], t) + zero * huge * huge  # plus 0, of infinite slope
+    beneath = _at(low, t, xp) if reached[0] >= low else low
+    above = _at(high, t, xp) if reached[1] <= high else high
+    return xp.where(t < low, beneath, xp.where(t > high, above, t))
+
+
+_STEEP = 1e-290  # half of what float64 has below is lost to underflow, and what divides by it is beyond float64
+
+
+def _fills_bounds(c: Any) -> bool:
+    """Whether the law is taken on ``[min_t, max_t]`` as its support, so that nothing is scaled, shifted and clamped."""
+    return c.truncate or LAWS[c.time_dist_type].bounded
+
+
+def _at(bound: float, t: Any, xp: Any) -> Any:
+    """``bound`` with the slope of t, which is close to it: less the difference, which has none after a floor."""
+    return t - xp.floor((t - bound) * 2.0**600) * 2.0**-600
+
+
+def _clamped_to(x: Any, low: float, high: float, xp: Any) -> Any:
     """Return ``x`` in ``[low, high]``, with the slope 1 at both: clip halves it there in some frameworks."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
@@ -79,8 +92,8 @@ def density(t: Any, c: Any, xp: Any) -> Any:
     """Return the density of config ``c``, which has one, at ``t``: 0 outside its bounds, NaN at NaN."""
     law = LAWS[c.time_dist_type]
     evaluate: Any = law.density
-    inside = clamped_to(t, c.min_t, c.max_t, xp)
-    if c.truncate or law.bounded:
+    inside = _clamped_to(t, c.min_t, c.max_t, xp)
+    if _fills_bounds(c):
         value = evaluate(inside, 1 - inside, c, c.min_t, c.max_t, xp)
     else:
         width = c.max_t - c.min_t
@@ -91,6 +104,11 @@ def density(t: Any, c: Any, xp: Any) -> Any:
 def shifted(t: Any, shift: Any) -> Any:
     """Return ``shift t / (1 + (shift - 1) t)``; below 1 with a denominator that does not cancel at t = 1."""
     return shift * t / (1 + (shift - 1) * t if shift >= 1 else shift * t + (1 - t))
+
+
+def _rest(u: Any, xp: Any) -> Any:
+    """Return ``1 - u`` behind a select: XLA adds up constants, and ``(1 + 1e-24) - u`` has lost the second."""
+    return xp.where(u == u, 1 - u, u)
 
 
 # Rational and elementary laws
@@ -119,7 +137,7 @@ def _loguniform_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: 
 def _shifted(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     start, stop = _unshifted_scale(low, c.shift), _unshifted_scale(high, c.shift)
     width = c.shift * (high - low) / (start * stop)  # of the unshifted bounds low / start and high / stop
-    t, rest = low / start + u * width, c.shift * (1 - high) / stop + (1 - u) * width
+    t, rest = low / start + u * width, c.shift * (1 - high) / stop + _rest(u, xp) * width
     return c.shift * t / (c.shift * t + rest)
 
 
@@ -298,7 +316,7 @@ def _normal(u: Any, mean: float, std: float, low: float, high: float, xp: Any, s
             return low + u * (high - low)
         return low - xp.log1p(u * math.expm1(-rate * width)) * (std / rate)
     mass = _mass(a, b)
-    lower, upper = _cdf(a) + u * mass, _cdf(-b) + (1 - u) * mass  # each exact in its own tail
+    lower, upper = _cdf(a) + u * mass, _cdf(-b) + _rest(u, xp) * mass  # each exact in its own tail
     in_lower = lower < 0.5
     z = special.ndtri(xp.where(in_lower, lower, upper))
     return xp.where(in_lower, z, -z) * std + mean

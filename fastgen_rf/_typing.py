@@ -76,5 +76,5 @@ TimeMap: TypeAlias = Callable[[Any, Functions], Any]
 PairOfLabel: TypeAlias = Callable[[Any, Functions], tuple[Any, Any]]
 LabelOfPair: TypeAlias = Callable[[Any, Any, Functions], Any]
 
-InverseCdf: TypeAlias = Callable[[Any, Any, float, float, Any, Any], Any]
-"""``law(u, config, low, high, xp, special)``: an inverse CDF at the float64 array ``u``, clamped to ``[low, high]``."""
+InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+"""``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

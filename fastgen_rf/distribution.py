@@ -9,7 +9,7 @@ import numpy as np
 
 from fastgen_rf import _laws
 from fastgen_rf._config import checked_config
-from fastgen_rf._draws import Quantile, bounded
+from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
 from fastgen_rf._typing import TimeT
@@ -62,12 +62,25 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
     share: Any = checked_time(u, "u")
     if not isinstance(share, float):
         backend = floating_backend(share, "u")
-        return backend.map(bounded(config, backend, share.dtype), share, "u", special=True)  # type: ignore[no-any-return]
+        quantile = Quantile(config, *bounds(config, backend, share.dtype))
+        return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
     from scipy import special
 
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
-    t: Any = Quantile(_laws.quantile, config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
     return float(t[0])  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """The quantile function of a law at one config, between bounds, as a backend evaluates it."""
+
+    config: Any
+    low: float
+    high: float
+
+    def __call__(self, u: Any, xp: Any, special: Any) -> Any:
+        return _laws.quantile_with_slopes(u, self.config, self.low, self.high, xp, special)
 
 
 def timestep_density(t: TimeT, cfg: Any) -> TimeT:

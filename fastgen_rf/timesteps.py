@@ -13,8 +13,9 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
-from fastgen_rf._draws import Pairs, Quantile, Times, bounded, on_grid
+from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
 from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
 from fastgen_rf.backends import Backend, backend_for_draws
 
@@ -147,7 +148,7 @@ def sample_timesteps(
     config = checked_config(cfg)
     _check_stratified(stratified)
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    (t,) = backend.sample(shape, Times(bounded(config, backend, dtype), stratified), rng, device, dtype)
+    (t,) = backend.sample(shape, Times(_quantile(config, backend, dtype), stratified), rng, device, dtype)
     return t
 
 
@@ -273,7 +274,7 @@ def sample_timestep_pairs(
         raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
     _check_stratified(stratified)
     shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(bounded(config, backend, dtype), stratified, float(equal))
+    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
 
@@ -395,7 +396,11 @@ def sample_from_t_list(
     return (t, backend.count_above(t, rungs[:-1])) if return_index else t
 
 
-def _rung(u: Any, rungs: tuple[float, ...], low: float, high: float, xp: Any, special: Any) -> Any:
+def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
+    return Quantile(_laws.quantile, config, *bounds(config, backend, dtype))
+
+
+def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
     """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would be a copy to the device."""
     k = len(rungs) - 1
     t = 0 * u + rungs[k - 1]

@@ -32,6 +32,7 @@ _ENDS: list[tuple[str, dict[str, Any], float, float]] = [
     ("logitnormal", {**HALF, "truncate": True}, INF, 0.5 * 0.25 / PHI),
     ("logitnormal", {**UPPER, "truncate": True}, 0.5 * 0.25 / PHI, INF),
     ("lognormal", WIDE, INF, 0.5 / PHI),
+    ("lognormal", HALF, INF, math.erfc(-LOG_HALF / math.sqrt(2)) / 4 * math.exp(LOG_HALF**2 / 2) / PHI),
     ("lognormal", {**HALF, "p_mean": LOG_HALF}, INF, 0.5 * 0.5 / PHI),
     ("lognormal", {**UPPER, "p_mean": LOG_HALF}, SHARE * 0.5 / PHI, SHARE * math.exp(LOG_HALF**2 / 2) / PHI),
     ("lognormal", {**WIDE, "p_mean": -2.0, "p_std": 0.2}, INF, 0.2 * math.exp(50) / PHI),

@@ -31,6 +31,16 @@ def test_a_numpy_generator_gives_every_framework_the_same_stream(xp, sample):
 
 
 @every_sampler
+@pytest.mark.backends("dask")
+@pytest.mark.parametrize("dtype", [np.longdouble, np.float16])
+def test_a_dtype_that_the_standard_does_not_name_is_reached_in_one_rounding(xp, sample, dtype):
+    there = sample(2**16, rng=np.random.default_rng(7), xp=xp.namespace, device=xp.device, dtype=dtype)
+    here = sample(2**16, rng=np.random.default_rng(7), dtype=dtype)
+    assert there.dtype == here.dtype == dtype
+    np.testing.assert_array_equal(xp.numpy(there), here)
+
+
+@every_sampler
 def test_a_numpy_generator_advances(sample):
     rng = np.random.default_rng(0)
     assert sample(64, rng=rng).tolist() != sample(64, rng=rng).tolist()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf._typing import Formula, TimeMap
+from fastgen_rf._typing import Formula
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, evaluate_in_blocks
 from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
@@ -86,10 +86,6 @@ class NumpyBackend(NumpyDtypes):
         with _kept.taken(lambda: np.empty((2, _BLOCK), dtype=np.float64)) as scratch:
             evaluate_in_blocks(formula, x, y, t, target, scratch, fn)
         return out
-
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
-        with np.errstate(divide="ignore"):  # where there is no data, or no noise, a label may be infinite
-            return super().relabel(formula, time)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         if device not in (None, "cpu"):

@@ -141,6 +141,10 @@ class Backend:
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
         """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
+        with np.errstate(divide="ignore"):  # many a namespace computes by NumPy, and a label may be infinite
+            return self._relabelled(formula, time)
+
+    def _relabelled(self, formula: TimeMap, time: Any) -> Any:
         wide = self._wide(time, time.ndim)
         return self._narrow(formula(wide, self._functions(wide)), time.dtype)
 

@@ -17,7 +17,7 @@ import torch
 from torch._C._functorch import is_legacy_batchedtensor
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
-from fastgen_rf._typing import Formula, TimeFormula
+from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.arithmetic._slope import Slope, coefficients
@@ -121,6 +121,9 @@ class TorchBackend(Backend):
             number, other = wide if numbers[0] else wide[::-1]
             wide[0 if numbers[0] else 1] = torch.full_like(other, number)
         return formula(wide[0], wide[1], _FUNCTIONS)
+
+    def relabel(self, formula: TimeMap, time: Any) -> Any:
+        return self._relabelled(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from fractions import Fraction
 from itertools import permutations
 
@@ -162,6 +163,14 @@ def check_ends(xp, dtype, source, target):
 @pytest.mark.dtypes("float64", "float32")
 def test_both_ends_and_the_middle_are_what_they_are_called(xp, dtype, source, target):
     check_ends(xp, dtype, source, target)
+
+
+@every_pair(TIMES)
+@pytest.mark.backends("numpy", "array_api_strict")
+@pytest.mark.needs("float64")
+def test_an_infinite_label_is_no_cause_for_a_warning(xp, source, target):
+    with np.errstate(divide="raise", invalid="raise"), warnings.catch_warnings(action="error"):
+        rf.convert_time(xp.array(np.array(ENDS[source]), "float64"), source=source, target=target)
 
 
 @every_pair(WITHOUT_FUNCTIONS)

@@ -18,6 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A test that says nothing else searches a little, and the same every time; ``--hypothesis-profile fuzz`` searches on.
+settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("fuzz", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("suite")
 
 _ON_CPU = ("numpy", "torch", "jax", "array_api_strict", "dask")
 _ON_CUDA = ("torch", "jax", "cupy")

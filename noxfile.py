@@ -382,6 +382,15 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in FRAMEWORKS])
+def fuzz(session: nox.Session, backend: str) -> None:
+    """Search for calls whose result is wrong or whose error does not say why: 2,000 examples of each test."""
+    install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
+    options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
+    run_pytest(session, "--backend", backend, *options, "tests/fuzz", env=jax_cache(session))
+
+
 @nox.session(name="random-words")
 def random_words(session: nox.Session) -> None:
     """Compare a hundred million random elements, computed without float64, with float64's."""

@@ -131,9 +131,10 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
 
 def checked_rungs(t_list: Any) -> tuple[float, ...]:
     """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
-    if isinstance(t_list, str) or not hasattr(t_list, "__iter__"):
+    given = _read(t_list)
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
         raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(finite(_read(rung), "t_list") for rung in _read(t_list))
+    rungs = tuple(finite(_read(rung), "t_list") for rung in given)
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
         raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
@@ -144,4 +145,4 @@ def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return float(value) if getattr(value, "shape", None) == () else value
+    return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value

@@ -98,6 +98,13 @@ def checked_time(t: Any, name: str = "t") -> Any:
     return given
 
 
+def check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
+    """Check that both are among ``kinds``."""
+    for name, kind in (("source", source), ("target", target)):
+        if not isinstance(kind, str) or kind not in kinds:  # an array would be compared element by element
+            raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {kind!r}")
+
+
 def fits(shape: Any, target: Any, backend: Backend) -> bool:
     """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
     rank = len(shape)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from typing import Any
 
 import numpy as np
 
-__all__ = ["finite", "plain", "positive"]
+__all__ = ["finite", "is_integer", "is_real", "plain", "positive"]
+
+_LARGEST = sys.float_info.max
 
 
 def plain(value: Any) -> Any:
     """Return the Python number that a NumPy scalar stands for, ml_dtypes' included; anything else as it is."""
-    if not isinstance(value, np.generic):
-        return value
+    if not isinstance(value, np.generic) or isinstance(value, (np.datetime64, np.timedelta64)):
+        return value  # of nanoseconds, NumPy makes an int
     number = value.item()
     return float(number) if isinstance(number, np.generic) else number  # a longdouble is its own item
+
+
+def is_integer(value: Any) -> bool:
+    """Whether ``value`` is an integer: of any kind but a bool and a span of time, which NumPy counts among them."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.timedelta64))
+
+
+def is_real(value: Any) -> bool:
+    """Whether ``value`` is a real number, with the same two exceptions."""
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.timedelta64))
 
 
 def finite(value: Any, name: str) -> float:
     """Check that ``value`` is a finite real number and return it; ``name`` is what its caller knows it by."""
     number: Any = plain(value)
-    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+    if not is_real(number):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    ordered: Any = number  # typeshed's Real has no comparison with a float
-    if not -math.inf < ordered < math.inf:  # NaN fails too; math.isfinite is not traced for a number that changes
+    # NaN fails too, and an int or a Fraction beyond float64; math.isfinite is not traced for a number that changes
+    if not -_LARGEST <= number <= _LARGEST:
         raise ValueError(f"{name} must be finite, got {value!r}")
     return float(number)
 

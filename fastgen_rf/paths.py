@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked, checked_time, evaluate, floating_backend
+from fastgen_rf._evaluate import check_kinds, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import of_one_framework
@@ -72,7 +72,7 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
     array([ inf,   0., -inf])
     """
-    _check_kinds(source, target, tuple(_formulas.LABELS))
+    check_kinds(source, target, tuple(_formulas.LABELS))
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
         if source == target:
@@ -134,18 +134,12 @@ def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> A
     >>> convert_state(np.array([1.0]), 0.75, source="rf", target="ve")
     array([4.])
     """
-    _check_kinds(source, target, _formulas.STATES)
+    check_kinds(source, target, _formulas.STATES)
     if source == target:
         x, t = of_one_framework(x, t)
         checked(("x", x), ("x", x), t)
         return x
     return evaluate(_formulas.RESCALINGS[source, target], ("x", x), ("x", x), t, like=x)
-
-
-def _check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
-    for name, kind in (("source", source), ("target", target)):
-        if kind not in kinds:
-            raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {kind!r}")
 
 
 def _checked_level(time: Any, source: str) -> Any:

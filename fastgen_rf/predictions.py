@@ -7,7 +7,7 @@ of kinds has a formula of its own, in the form that divides least; :mod:`fastgen
 from __future__ import annotations
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked, evaluate, evaluate_between
+from fastgen_rf._evaluate import check_kinds, checked, evaluate, evaluate_between
 from fastgen_rf._typing import Array, ArrayT
 from fastgen_rf.backends import of_one_framework
 
@@ -70,9 +70,7 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
     >>> convert_prediction(eps - x0, x_t, t, source="flow", target="score")
     array([-12.])
     """
-    for name, kind in (("source", source), ("target", target)):
-        if kind not in _formulas.KINDS:
-            raise ValueError(f"{name} must be one of {', '.join(_formulas.KINDS)}, got {kind!r}")
+    check_kinds(source, target, _formulas.KINDS)
     if source == target:
         pred, x_t, t = of_one_framework(pred, x_t, t)
         checked(("pred", pred), ("x_t", x_t), t)

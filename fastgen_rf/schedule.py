@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
-from fastgen_rf._numbers import finite, positive
+from fastgen_rf._numbers import finite, is_integer, positive
 from fastgen_rf._typing import TimeT
 from fastgen_rf.backends import is_number
 
@@ -156,7 +155,7 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     >>> [round(t, 4) for t in make_t_list(4, shift=5.0, max_t=1.0)]
     [1.0, 0.9375, 0.8333, 0.625, 0.0]
     """
-    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
+    if not is_integer(steps):
         raise TypeError(f"steps must be an integer, got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps!r}")

@@ -7,7 +7,7 @@ dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside 
 
 from __future__ import annotations
 
-import numbers
+import sys
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
 from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
+from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
 from fastgen_rf.backends import Backend, backend_for_draws
 
@@ -268,7 +269,7 @@ def sample_timestep_pairs(
      array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
     """
     config = checked_config(cfg)
-    if isinstance(equal, bool) or not isinstance(equal, numbers.Real):
+    if not is_real(equal):
         raise TypeError(f"equal must be a number in [0, 1], got {equal!r}")
     if not 0 <= equal <= 1:  # NaN fails too
         raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
@@ -417,15 +418,19 @@ def _check_stratified(stratified: Any) -> None:
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any]:
     """Check what every sampler takes; the shape to draw, the framework that draws, and its dtype."""
     shape = n if isinstance(n, tuple) else (n,)
-    if any(isinstance(size, numbers.Integral) and size < 0 for size in shape):
+    if any(is_integer(size) and size < 0 for size in shape):
         raise ValueError(f"n must not be negative, got {n!r}")
     backend = backend_for_draws(rng, xp, device, dtype)
+    count = 1
     for size in shape:
-        if isinstance(size, bool) or not (isinstance(size, numbers.Integral) or backend.is_symbolic(size)):
+        if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
             hint = (
                 "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
             )
             raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
+        count *= plain(size) if is_integer(size) else 1
+    if count > sys.maxsize:
+        raise ValueError(f"n must be no more than an array can have, got {n!r}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

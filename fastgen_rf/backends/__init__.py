@@ -91,9 +91,17 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
         return values
     masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
     return tuple(
-        jax.numpy.asarray(value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
+        _as_jax(jax, value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
         for value in values
     )
+
+
+def _as_jax(jax: Any, array: Any) -> Any:
+    """NumPy's ``array`` as JAX's; of strings, say, as it is, to be refused by the name that its caller knows."""
+    try:
+        return jax.numpy.asarray(array)
+    except TypeError:
+        return array
 
 
 def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:

@@ -333,7 +333,9 @@ def _compiles_float64(place: Sharding) -> bool:
 def _place(device: Any) -> Any:
     """The JAX device that a string such as ``"gpu:1"`` names; a device or a sharding as it is."""
     if not isinstance(device, str):
-        return device
+        if device is None or isinstance(device, (jax.Device, Sharding)):
+            return device
+        raise TypeError(f"device must be a JAX device, a sharding or a name, got {device!r}")
     platform, _, index = device.partition(":")
     try:
         return jax.devices(platform)[int(index or 0)]

@@ -14,7 +14,7 @@ import numpy as np
 from fastgen_rf._typing import Formula
 from fastgen_rf.arithmetic import FLOATS, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, evaluate_in_blocks
-from fastgen_rf.backends._standard import Backend, Function, with_trailing_axes
+from fastgen_rf.backends._standard import Backend, Function, numpy_dtype, with_trailing_axes
 
 _BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
 _LEAST = 2**16  # below this many elements the plain expression is as fast
@@ -35,7 +35,7 @@ class NumpyDtypes(Backend):
         return _is_floating(dtype) and dtype.char != "g"  # longdouble is NumPy's alone
 
     def dtype(self, dtype: Any) -> Any:
-        return np.dtype(np.float32 if dtype is None else dtype)
+        return numpy_dtype(np.float32 if dtype is None else dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         if issubclass(dtype.type, np.floating):
@@ -88,7 +88,7 @@ class NumpyBackend(NumpyDtypes):
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        if device not in (None, "cpu"):
+        if device is not None and not (isinstance(device, str) and device == "cpu"):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}")
         return values.astype(dtype)
 

@@ -187,8 +187,8 @@ class Backend:
         """Find this framework's dtype of that name; float32 if None."""
         if dtype is None:
             return self.xp.float32
-        if isinstance(dtype, (np.dtype, type, str)):
-            dtype = getattr(self.xp, np.dtype(dtype).name, dtype)
+        if isinstance(dtype, (np.dtype, type, str, int)):  # an int names none, and NumPy says so
+            dtype = getattr(self.xp, numpy_dtype(dtype).name, dtype)
         return dtype
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
@@ -228,6 +228,14 @@ class Backend:
         else:
             host = values if dtype == self.xp.float64 else values.astype(np.float32)
         return self.xp.asarray(host, dtype=dtype, device=device)
+
+
+def numpy_dtype(dtype: Any) -> Any:
+    """NumPy's dtype of that name."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a real floating dtype, got {dtype!r}") from None
 
 
 def with_trailing_axes(t: Any, rank: int) -> Any:

@@ -134,9 +134,7 @@ class TorchBackend(Backend):
             raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
-            device = rng.device if isinstance(rng, torch.Generator) else torch.empty(0).device
-        device = torch.device(device)
+        device = rng.device if device is None and isinstance(rng, torch.Generator) else _device(device)
         draw = draws.__call__  # before 2.13 dynamo hashes, and finds empty, a frozen object made in its trace
         if isinstance(rng, int):
             if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
@@ -157,14 +155,23 @@ class TorchBackend(Backend):
         return tuple(self.astype(t, dtype).to(device).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        host = torch.as_tensor(values, device="cpu").to(dtype)
-        return host.to(torch.empty(0).device if device is None else device)
+        return torch.as_tensor(values, device="cpu").to(dtype).to(_device(device))
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
             return super().map(function, array, name, special)
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
+
+
+def _device(device: Any) -> torch.device:
+    """The device that is asked for, or the default one."""
+    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
+        return torch.empty(0).device
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be one that torch knows, got {device!r}") from None
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:

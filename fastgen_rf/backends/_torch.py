@@ -312,7 +312,22 @@ def _maximum(array: Any, floor: float) -> Any:
     return array.clamp(min=floor)  # torch.maximum takes no number, and before 2.9 DTensor no clamp_min
 
 
-_FUNCTIONS = Functions(_maximum, torch.sqrt, torch)
+def _sqrt(x: Any) -> Any:
+    """Root as IEEE 754 rounds it: MKL's, which PyTorch calls on a CPU, is an ulp off in one of a hundred, or further.
+
+    (https://github.com/pytorch/pytorch/issues/188792.) What is left of x is exact by Dekker's product of halves.
+    """
+    root = torch.sqrt(x)
+    if x.device.type != "cpu":
+        return root
+    s, x = root.detach(), x.detach()
+    high = s * 134217729.0 - (s * 134217729.0 - s)
+    low = s - high
+    left = ((x - high * high) - 2 * high * low) - low * low
+    return torch.where(left.isfinite() & (s > 0), root + left / (2 * s), root)
+
+
+_FUNCTIONS = Functions(_maximum, _sqrt, torch)
 
 
 def _functions(t: Any) -> Functions:

@@ -20,6 +20,7 @@ import fastgen_rf as rf
 
 PUBLISHED = ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"]
 LAWS = [*PUBLISHED, "shifted_logitnormal", "mode", "cosmap", "beta", "loguniform"]
+NORMAL = ["logitnormal", "lognormal", "shifted_logitnormal"]
 every_law = pytest.mark.parametrize("law", LAWS)
 CONFIGS = [
     {},
@@ -31,6 +32,11 @@ every_config = pytest.mark.parametrize("fields", CONFIGS, ids=["default", "unit"
 U = np.concatenate(
     [1.0037 * np.logspace(-12, -2, 21), np.linspace(0.02034, 0.98034, 49), 1 - 1.0037 * np.logspace(-2, -12, 21)]
 )
+
+
+def laws_and_means(*means):
+    """Each law with each p_mean, or with 0 where it has no such parameter."""
+    return [(law, mean) for law in LAWS for mean in (means if law in NORMAL else [0.0])]
 
 
 def config(law, **fields):
@@ -240,8 +246,10 @@ def test_lognormal_is_continuous_where_the_tail_formula_takes_over(xp):
         assert below == pytest.approx(above, rel=1e-9)
 
 
-@pytest.mark.parametrize("law", [law for law in LAWS if law != "loguniform"])
-@pytest.mark.parametrize("p_mean", [-50.0, -8.0, 0.0, 8.0, 50.0])
+@pytest.mark.parametrize(
+    ("law", "p_mean"),
+    [(law, p_mean) for law, p_mean in laws_and_means(-50.0, -8.0, 0.0, 8.0, 50.0) if law != "loguniform"],
+)
 def test_min_t_0_is_allowed(xp, law, p_mean):
     c = config(law, min_t=0.0, p_mean=p_mean)
     t = np.asarray(xp.numpy(rf.sample_timesteps(500, c, rng=xp.rng(2), **xp.draw_args)), np.float64)
@@ -264,21 +272,29 @@ def within(t, c):
     return bool(np.all((wide >= c.min_t) & (wide <= c.max_t)))
 
 
+every_bound = pytest.mark.parametrize(("min_t", "max_t"), [(0.001, 0.999), (1e-30, 1.0), (1 / 3, 0.35)])
+
+
 @every_law
 @pytest.mark.dtypes()
-@pytest.mark.parametrize("truncate", [False, True], ids=["as published", "truncated"])
-@pytest.mark.parametrize(("min_t", "max_t"), [(0.001, 0.999), (1e-30, 1.0), (1 / 3, 0.35)])
-def test_every_t_lies_within_the_bounds_as_a_real_number(xp, dtype, law, min_t, max_t, truncate):
-    c = config(law, min_t=min_t, max_t=max_t, truncate=truncate)
+@every_bound
+def test_every_t_lies_within_the_bounds_as_a_real_number(xp, dtype, law, min_t, max_t):
+    c = config(law, min_t=min_t, max_t=max_t)
     t = rf.sample_timesteps(1000, c, rng=xp.rng(6), dtype=xp.dtype(dtype), **xp.draw_args)
     assert t.dtype == xp.dtype(dtype)
     assert within(xp.numpy(t), c)
 
 
 @every_law
+@every_bound
+def test_every_t_of_a_truncated_law_lies_within_the_bounds_as_a_real_number(xp, law, min_t, max_t):
+    c = config(law, min_t=min_t, max_t=max_t, truncate=True)
+    assert within(xp.numpy(rf.sample_timesteps(1000, c, rng=xp.rng(6), **xp.draw_args)), c)
+
+
 @pytest.mark.needs("special")
 @pytest.mark.dtypes()
-@pytest.mark.parametrize("p_mean", [-30.0, 0.0, 30.0])
+@pytest.mark.parametrize(("law", "p_mean"), laws_and_means(-30.0, 0.0, 30.0))
 def test_u_of_0_and_1_stay_inside(xp, dtype, law, p_mean):
     c = config(law, p_mean=p_mean)
     t = xp.numpy(rf.timestep_quantile(xp.array(np.array([0.0, 1e-30, 0.5, 1.0]), dtype), c))

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgen_rf as rf
 from fastgen_rf.backends._torch import TorchBackend
-from tests.torch.plain import SMALL, Conversion, both_sizes, every_conversion, randn, times, ulps_apart
+from tests.torch.plain import LARGE, SMALL, Conversion, both_sizes, every_conversion, randn, times, ulps_apart
 
 LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 every_law = pytest.mark.parametrize("law", LAWS)
@@ -255,12 +255,21 @@ def no_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @every_conversion
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@both_sizes
+@pytest.mark.parametrize(
+    ("shape", "dtype", "scale"),
+    [
+        *(
+            (SMALL, dtype, scale)
+            for dtype in (torch.float32, torch.bfloat16, torch.float16)
+            for scale in (1e-6, 1.0, 1e6)
+        ),
+        (LARGE, torch.float32, 1.0),
+    ],
+    ids=str,
+)
 @pytest.mark.usefixtures("no_float64")
 def test_without_float64_results_are_float64_s_rounding(
-    conversion: Conversion, dtype: torch.dtype, scale: float, shape: tuple[int, ...]
+    conversion: Conversion, shape: tuple[int, ...], dtype: torch.dtype, scale: float
 ) -> None:
     if dtype == torch.float16 and scale != 1.0:
         scale = scale**0.5

@@ -15,7 +15,7 @@ import fastgen_rf as rf
 from tests.cases import differences
 from tests.cases.differences import LEVELS, assert_close, directions, every_call, every_pair_of_times, values
 
-SMALL, LARGE = (4, 6), (4, 150_000)  # the large one takes one pass in blocks where no derivative is asked for
+SMALL, LARGE = (4, 6), (4, 80_000)  # the large one takes one pass in blocks where no derivative is asked for
 both_sizes = pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
 
 

@@ -125,6 +125,9 @@ VALUE_ERRORS = {
     ),
     # samplers
     "sample_timesteps(-1, CFG, rng=0, xp=np)": "n must not be negative, got -1",
+    "sample_timesteps((2**40, 2**40), CFG, rng=0, xp=np)": (
+        "n must be no more than an array can have, got (1099511627776, 1099511627776)"
+    ),
     "sample_timesteps(2, CFG, rng=-1, xp=np)": "rng must not be negative where it is an int, got -1",
     "sample_timesteps(2, CFG, rng=0, xp=np, device='cuda')": "device must be None or 'cpu' for NumPy, got 'cuda'",
     "sample_timesteps(2, NARROW, rng=0, xp=np)": (
@@ -151,6 +154,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             ValueError,
             "rng and device must agree, got a generator on cpu and device meta",
         ),
+        "sample_timesteps(2, CFG, rng=0, xp=xp, device='gpu')": (
+            ValueError,
+            "device must be one that torch knows, got 'gpu'",
+        ),
     },
     "jax": {
         "sample_timesteps(2, CFG, xp=xp)": (
@@ -165,6 +172,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         "sample_timesteps(2, CFG, rng=0, xp=xp, device='xpu')": (
             ValueError,
             "device must be one of {DEVICES}, got 'xpu'",
+        ),
+        "sample_timesteps(2, CFG, rng=0, xp=xp, device=0)": (
+            TypeError,
+            "device must be a JAX device, a sharding or a name, got 0",
         ),
         "sample_timesteps(2, CFG, rng=KEY, device=OTHER)": (
             ValueError,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import fastgen_rf as rf
+from tests.cases.names import PAIRS
 
 CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "add_noise": rf.add_noise,
@@ -19,7 +20,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "x0_to_flow": rf.x0_to_flow,
     **{
         f"{source} to {target}": partial(rf.convert_prediction, source=source, target=target)
-        for source, target in permutations(("x0", "eps", "flow", "v", "score", "v_vp"), 2)
+        for source, target in PAIRS
     },
     "ode_step to 0.1": lambda x0, x_t, t: rf.ode_step(x0, x_t, t, 0.1),
     "ode_step to t": lambda x0, x_t, t: rf.ode_step(x0, x_t, 0.7, t),

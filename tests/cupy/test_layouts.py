@@ -8,6 +8,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 import fastgen_rf as rf
+from tests.cases.names import every_published_law
 
 FORMULAS = ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
 every_formula = pytest.mark.parametrize("formula", FORMULAS)
@@ -122,7 +123,7 @@ def test_generator_and_device_must_agree():
         rf.sample_timesteps(5, rf.SampleTimestepConfig(), rng=cupy.random.default_rng(0), device="cuda:1")
 
 
-@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"])
+@every_published_law
 def test_bfloat16_draws_keep_within_the_bounds(law):
     cfg = rf.SampleTimestepConfig(time_dist_type=law)
     t = cupy.asnumpy(rf.sample_timesteps(4000, cfg, rng=cupy.random.default_rng(0), dtype=bfloat16))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.names import every_published_law
 from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, SCALES, arrays, off, wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
@@ -80,7 +81,7 @@ def test_quantile_of_an_array_without_special_functions_is_a_type_error(xp):
 
 
 @pytest.mark.needs("no float64")
-@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"])
+@every_published_law
 def test_sampling_works_where_there_is_no_float64(xp, law):
     cfg = rf.SampleTimestepConfig(time_dist_type=law)
     t = rf.sample_timesteps(500, cfg, rng=4, **xp.draw_args)

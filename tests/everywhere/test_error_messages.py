@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.names import LAWS
 
-LAWS = "uniform, logitnormal, lognormal, shifted, polynomial, shifted_logitnormal, mode, cosmap, beta, loguniform"
 DIVIDE = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
 STATIC = "; n is static: take it from a shape, or jit with static_argnames='n'"
 
@@ -104,7 +104,7 @@ VALUE_ERRORS = {
         "shift and steps must keep the times apart in float32, got shift=1000000000.0, steps=2"
     ),
     # configs
-    "SampleTimestepConfig('normal')": f"time_dist_type must be one of {LAWS}, got 'normal'",
+    "SampleTimestepConfig('normal')": f"time_dist_type must be one of {', '.join(LAWS)}, got 'normal'",
     "SampleTimestepConfig(min_t=0.5, max_t=0.25)": (
         "min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got 0.5 and 0.25"
     ),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.names import KINDS
 
 B, C, F, H, W = 2, 3, 5, 2, 4
-KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
 CALLS = {
     "add_noise": rf.add_noise,
     "pred_noise_to_pred_x0": rf.pred_noise_to_pred_x0,

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-
-KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
-PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
+from tests.cases.names import KINDS, every_pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # NumPy's casts to float16
-every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 FLOOR = Fraction(1e-6)
 TIMES = [1e-5, 0.001, 0.125, 1 / 3, 0.5, 0.8, 0.999, 1 - 2.0**-16]
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}

@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 import fastgen_rf as rf
+from tests.cases.names import LAWS, PUBLISHED, every_law
 
-PUBLISHED = ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"]
-LAWS = [*PUBLISHED, "shifted_logitnormal", "mode", "cosmap", "beta", "loguniform"]
 NORMAL = ["logitnormal", "lognormal", "shifted_logitnormal"]
-every_law = pytest.mark.parametrize("law", LAWS)
 CONFIGS = [
     {},
     {"min_t": 0.0, "max_t": 1.0},

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import fastgen_rf as rf
 from fastgen_rf import flow_matching as ours
+from tests.cases.names import every_published_law
 from tests.interop.modelopt_fastgen import fastgen, utils
 from tests.interop.modelopt_fastgen import flow_matching as theirs
 
 CONVERSIONS = ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow")
-LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SMALL = (4, 3, 5, 7)
 LARGE = (4, 16, 72, 80)  # 368,640 elements: more than any block that fits a cache
@@ -165,7 +165,7 @@ def test_arguments_have_modelopt_s_names_and_order(name: str) -> None:
 # The samplers
 
 
-@pytest.mark.parametrize("law", LAWS)
+@every_published_law
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_modelopt_s_config_and_call_serve_our_sampler(law: str, dtype: torch.dtype) -> None:
     cfg = fastgen.SampleTimestepConfig(time_dist_type=law, min_t=0.02, max_t=0.98, shift=3.0, p_mean=-0.5, p_std=0.8)
@@ -184,7 +184,7 @@ def test_our_config_begins_with_the_same_fields_and_defaults() -> None:
     assert list(vars(rf.SampleTimestepConfig()).items())[: len(theirs)] == list(theirs.items())
 
 
-@pytest.mark.parametrize("law", LAWS)
+@every_published_law
 def test_both_samplers_follow_one_law(law: str) -> None:
     cfg = fastgen.SampleTimestepConfig(time_dist_type=law)
     torch.manual_seed(0)

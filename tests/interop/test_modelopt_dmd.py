@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgen_rf import flow_matching
+from tests.cases.names import every_published_law
 from tests.interop.modelopt_fastgen import dmd, fastgen, pipeline
 
 REPLACED = (
@@ -169,7 +170,7 @@ def test_every_replaced_function_is_one_that_the_pipeline_imports() -> None:
     assert all(getattr(dmd, name).__module__ == "modelopt.torch.fastgen.flow_matching" for name in REPLACED)
 
 
-@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"])
+@every_published_law
 def test_our_samplers_serve_the_pipeline_too(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
 

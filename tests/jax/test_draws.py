@@ -12,9 +12,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import fastgen_rf as rf
+from tests.cases.names import PUBLISHED, every_published_law
 
-LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
-every_law = pytest.mark.parametrize("law", LAWS)
 SHIFTED = rf.SampleTimestepConfig()
 RUNGS = (1.0, 0.75, 0.5, 0.0)
 SAMPLERS = {
@@ -30,7 +29,7 @@ def key(seed: int = 0) -> jax.Array:
     return jax.random.key(seed)
 
 
-@every_law
+@every_published_law
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 def test_every_law_stays_inside_its_bounds_in_every_dtype(law: str, dtype: Any) -> None:
     cfg = rf.SampleTimestepConfig(law, shift=50.0, p_mean=2.0, p_std=3.0)
@@ -92,7 +91,7 @@ def test_a_numpy_generator_s_float64_stays_float64(sample: Any) -> None:
 
 @pytest.mark.parametrize(
     ("law", "dtype"),
-    [*((law, jnp.float32) for law in LAWS), ("shifted", jnp.bfloat16)],
+    [*((law, jnp.float32) for law in PUBLISHED), ("shifted", jnp.bfloat16)],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_jit_vmap_and_scan_draw_what_the_eager_call_draws(law: str, dtype: Any) -> None:
@@ -129,7 +128,7 @@ def test_a_rung_s_index_under_jit_is_the_eager_one() -> None:
         np.testing.assert_array_equal(jitted, eager)
 
 
-@every_law
+@every_published_law
 def test_n_and_the_config_are_static_arguments(law: str) -> None:
     cfg = rf.SampleTimestepConfig(law)
     jitted = jax.jit(rf.sample_timesteps, static_argnums=(0, 1))
@@ -154,7 +153,7 @@ def test_a_config_s_draw_has_a_shape_before_it_has_values(sample: Any) -> None:
     assert (described.shape, described.dtype) == ((50,), jnp.bfloat16)
 
 
-@every_law
+@every_published_law
 def test_a_training_step_differentiates_past_its_draw(law: str) -> None:
     cfg, x0 = rf.SampleTimestepConfig(law), jnp.ones((8, 3))
 
@@ -168,7 +167,7 @@ def test_a_training_step_differentiates_past_its_draw(law: str) -> None:
     np.testing.assert_allclose(step(jnp.float32(1.0), key()), 3 * np.sum(1 - np.float64(t)), rtol=1e-5)
 
 
-@every_law
+@every_published_law
 def test_draws_survive_the_nan_check_and_a_switched_off_jit(law: str) -> None:
     cfg = rf.SampleTimestepConfig(law, p_mean=5.0, p_std=0.1)
     expected = rf.sample_timesteps(50, cfg, rng=key())
@@ -236,7 +235,7 @@ def test_a_key_placed_on_another_device_raises(sample: Any) -> None:
 # Stratified draws, exported draws, and a platform without float64
 
 
-@every_law
+@every_published_law
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 def test_strict_promotion_has_nothing_to_object_to_stratified_draws(law: str, dtype: Any) -> None:
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
@@ -279,12 +278,12 @@ class TestWithoutFloat64:
     def expected(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         from fastgen_rf.backends import _jax
 
-        expected = {law: rf.sample_timesteps(50, rf.SampleTimestepConfig(law), rng=key()) for law in LAWS}
+        expected = {law: rf.sample_timesteps(50, rf.SampleTimestepConfig(law), rng=key()) for law in PUBLISHED}
         monkeypatch.setattr(_jax, "_computes_float64", lambda platform: False)
         jax.clear_caches()
         return expected
 
-    @every_law
+    @every_published_law
     def test_draws_are_those_of_a_platform_that_has_it(self, law: str, expected: Any) -> None:
         cfg, wanted = rf.SampleTimestepConfig(law), expected[law]
 

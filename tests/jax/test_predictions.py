@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise, product
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.names import PAIRS
 
-KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
-PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
 every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 RNG = np.random.default_rng(0)
 A, B = (jnp.asarray(RNG.standard_normal((4, 6)), jnp.float32) for _ in range(2))

@@ -15,8 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 import fastgen_rf as rf
 from tests.cases import by_hand, fresh_process
 from tests.cases.by_hand import CONVERSIONS, SOME_T, Conversion, assert_rounded_once, every_conversion
-
-LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
+from tests.cases.names import every_published_law
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +119,7 @@ def test_strict_promotion_of_dtypes_and_ranks_has_nothing_to_object(conversion: 
     assert {result.shape for result in results} == {(4, 5, 6)}
 
 
-@pytest.mark.parametrize("law", LAWS)
+@every_published_law
 def test_strict_promotion_has_nothing_to_object_to_draws(law: str) -> None:
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         t = rf.sample_timesteps(8, rf.SampleTimestepConfig(law), rng=jax.random.key(0), dtype=jnp.bfloat16)
@@ -209,7 +208,7 @@ def test_device_arrays_in_no_transfer(conversion: Conversion) -> None:
     assert eager.shape == jitted.shape == constant.shape == (4, 5)
 
 
-@pytest.mark.parametrize("law", LAWS)
+@every_published_law
 def test_keys_in_no_transfer(law: str) -> None:
     key, u = jax.random.key(0), jnp.array([0.25, 0.5])
     with jax.transfer_guard("disallow"):

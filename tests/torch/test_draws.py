@@ -14,10 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgen_rf as rf
 from fastgen_rf.backends._torch import TorchBackend
+from tests.cases.names import PUBLISHED, every_published_law
 from tests.torch.plain import LARGE, SMALL, Conversion, both_sizes, every_conversion, randn, times, ulps_apart
 
-LAWS = ("uniform", "logitnormal", "lognormal", "shifted", "polynomial")
-every_law = pytest.mark.parametrize("law", LAWS)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 SHIFTED = rf.SampleTimestepConfig()
 RUNGS = (1.0, 0.75, 0.5, 0.0)
@@ -34,7 +33,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@every_law
+@every_published_law
 @every_dtype
 def test_every_law_stays_inside_its_bounds_in_every_dtype(law: str, dtype: torch.dtype) -> None:
     cfg = rf.SampleTimestepConfig(law, shift=50.0, p_mean=2.0, p_std=3.0)
@@ -44,7 +43,7 @@ def test_every_law_stays_inside_its_bounds_in_every_dtype(law: str, dtype: torch
     assert t.double().max() <= cfg.max_t
 
 
-@every_law
+@every_published_law
 def test_draws_are_the_law_s_quantiles_of_the_generator_s_uniforms(law: str) -> None:
     cfg = rf.SampleTimestepConfig(law)
     t = rf.sample_timesteps(1000, cfg, rng=seeded(3), dtype=torch.float64)
@@ -189,7 +188,7 @@ def test_a_rung_s_index_compiles_in_one_graph_to_the_eager_one() -> None:
     assert torch.equal(index, eager_index)
 
 
-@every_law
+@every_published_law
 @pytest.mark.parametrize("mean", [0.0, 5.0], ids=["centred", "far_in_a_tail"])
 def test_every_law_compiles_in_one_graph_to_the_eager_draw(law: str, mean: float) -> None:
     cfg = rf.SampleTimestepConfig(law, p_mean=mean, p_std=0.1)
@@ -234,7 +233,7 @@ def test_a_config_made_inside_or_of_a_foreign_class_compiles() -> None:
     assert all(torch.equal(x, y) for x, y in zip(actual, draws(), strict=True))
 
 
-@pytest.mark.parametrize("law", [law for law in LAWS if law != "polynomial"])  # that one is a staircase
+@pytest.mark.parametrize("law", [law for law in PUBLISHED if law != "polynomial"])  # that one is a staircase
 def test_the_quantile_differentiates_to_one_over_the_density(law: str) -> None:
     u = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
     cfg = rf.SampleTimestepConfig(law)
@@ -334,7 +333,7 @@ def test_without_float64_gradients_are_right_to_float32_s_precision(
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))
 
 
-@every_law
+@every_published_law
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.usefixtures("no_float64")
 def test_without_float64_draws_are_the_law_s_quantiles_of_48_random_bits(law: str, dtype: torch.dtype) -> None:

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import fastgen_rf as rf
+from tests.cases.names import PAIRS
 from tests.torch.plain import LARGE, SMALL, randn, times
 
-KINDS = ["x0", "eps", "flow", "v", "score", "v_vp"]
-PAIRS = [pair for pair in product(KINDS, KINDS) if pair[0] != pair[1]]
 every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 DENSE_LAWS = ["uniform", "logitnormal", "lognormal", "mode", "cosmap", "beta", "loguniform"]
 

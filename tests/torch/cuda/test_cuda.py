@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import fastgen_rf as rf
+from tests.cases.names import every_published_law
 from tests.torch.plain import (
     CONVERSIONS,
     Conversion,
@@ -115,7 +116,7 @@ def test_nothing_waits_for_the_device(conversion: Conversion, t: Any) -> None:
         torch.autograd.grad(conversion.ours(first, second, time), (first, second), upstream)
 
 
-@pytest.mark.parametrize("law", ["uniform", "logitnormal", "lognormal", "shifted", "polynomial"])
+@every_published_law
 def test_drawing_waits_for_nothing(law: str) -> None:
     rng, cfg = torch.Generator("cuda").manual_seed(0), rf.SampleTimestepConfig(time_dist_type=law)
     with no_synchronisation():

@@ -19,6 +19,7 @@ from torch import Tensor
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch, _triton
 from tests.cases import fresh_process
+from tests.cases.names import KINDS
 from tests.torch.plain import (
     CONVERSIONS,
     Conversion,
@@ -190,9 +191,6 @@ def test_each_gradient_but_one_that_is_the_cotangent_is_one_more_launch(
     assert max(ulps_apart(ours, plain) for ours, plain in zip(actual, expected, strict=True)) <= 1
     free = {1} if conversion is CONVERSIONS["pred_x0_from_flow"] else set()  # x_t - t v: the gradient for x_t
     assert launches.count == 1 + len({0, 1} & {*wanted} - free)
-
-
-KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")
 
 
 @pytest.mark.parametrize("target", KINDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -171,12 +172,17 @@ def _where_to_draw(rng: Any, device: Any) -> Any:
     return own
 
 
-def _ordinal(device: Any) -> Any:
+def _ordinal(device: Any) -> int | None:
     """Index of a CUDA device given as None (the current one), an index, ``"cuda:1"`` or a ``cupy.cuda.Device``."""
-    if isinstance(device, str):
-        _, _, index = device.partition(":")
-        return int(index) if index else None
-    return device if device is None else int(device)
+    if device is None:
+        return None
+    if isinstance(device, cupy.cuda.Device):
+        return int(device.id)
+    if isinstance(device, str) and (named := re.fullmatch(r"cuda(?::(\d+))?", device)):
+        return int(named[1]) if named[1] else None
+    if isinstance(device, (int, np.integer)) and type(device) is not bool and device >= 0:
+        return int(device)
+    raise ValueError(f"device must be a cupy.cuda.Device, an index or such as 'cuda:0', got {device!r}")
 
 
 BACKEND = CupyBackend(cupy)

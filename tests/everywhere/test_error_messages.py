@@ -191,6 +191,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             ValueError,
             "rng and device must agree, got a generator on cuda:0 and device cuda:1",
         ),
+        "sample_timesteps(2, CFG, xp=xp, device='cpu')": (
+            ValueError,
+            "device must be a cupy.cuda.Device, an index or such as 'cuda:0', got 'cpu'",
+        ),
     },
     "array_api_strict": {
         "timestep_quantile(X, CFG)": (

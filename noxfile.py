@@ -55,6 +55,7 @@ pillow==13.0.0
 POT==0.9.7.post1
 pydata-sphinx-theme==0.24.0
 pyright==1.1.414
+PyYAML==6.0.4
 pytest==9.2.0
 pytest-xdist==3.8.0
 requests==2.34.2

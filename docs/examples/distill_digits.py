@@ -58,8 +58,7 @@ RUNGS = make_t_list(2)  # the student's two steps, from noise to data
 FINE = make_t_list(50)  # the teacher's fifty
 
 BATCH = 256
-TEACHER_STEPS, STUDENT_STEPS = 3000, 600
-SMALL_TEACHER_STEPS, SMALL_STUDENT_STEPS = 500, 100  # with --small
+STEPS, SMALL_STEPS = (3000, 600), (500, 100)  # of the teacher and of the student
 TEACHER_CHUNK, STUDENT_CHUNK = 100, 10
 FAKE_STEPS = 5  # for each step of the student
 SAMPLES_PER_CLASS = 200
@@ -252,8 +251,7 @@ def main() -> int:
 
     k_teacher, k_distill, k_noise, k_sample = random.split(random.key(options.seed), 4)
     train, held_out = load_digit_images()
-    teacher_steps = SMALL_TEACHER_STEPS if options.small else TEACHER_STEPS
-    student_steps = SMALL_STUDENT_STEPS if options.small else STUDENT_STEPS
+    teacher_steps, student_steps = SMALL_STEPS if options.small else STEPS
     teacher = train_teacher(jnp.asarray(train.images), jnp.asarray(train.labels), k_teacher, teacher_steps)
     student = distill(teacher, k_distill, student_steps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.interop.modelopt_fastgen import flow_matching as theirs
 CONVERSIONS = ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SMALL = (4, 3, 5, 7)
+SETTINGS = Path(__file__).parents[2] / "docs" / "examples" / "dmd2_digits.yaml"
 LARGE = (4, 16, 72, 80)  # 368,640 elements: more than any block that fits a cache
 
 every_conversion = pytest.mark.parametrize("name", CONVERSIONS)
@@ -182,6 +184,19 @@ def test_modelopt_s_config_and_call_serve_our_sampler(law: str, dtype: torch.dty
 def test_our_config_begins_with_the_same_fields_and_defaults() -> None:
     theirs = fastgen.SampleTimestepConfig().model_dump()
     assert list(vars(rf.SampleTimestepConfig()).items())[: len(theirs)] == list(theirs.items())
+
+
+def test_modelopt_reads_the_settings_of_our_example() -> None:
+    theirs = fastgen.load_dmd_config(SETTINGS)  # refuses a field that it does not know
+    assert (theirs.pred_type, theirs.student_sample_steps, theirs.backward_simulation) == ("flow", 2, True)
+    assert theirs.ema is not None
+    assert theirs.ema.decay == 0.99
+    assert theirs.sample_t_cfg.t_list == [0.999, 0.4995, 0.0]
+    drawn = [
+        rf.sample_timesteps(1000, cfg, rng=0, xp=torch)
+        for cfg in (theirs.sample_t_cfg, rf.SampleTimestepConfig("logitnormal"))
+    ]
+    assert torch.equal(*drawn)
 
 
 @every_published_law

@@ -46,6 +46,7 @@ jaxlib==0.10.2
 matplotlib==3.11.2
 ml_dtypes==0.6.0
 mpmath==1.3.0
+mutmut==3.8.1
 mypy==2.4.1
 myst-parser==5.2.0
 numpy==2.4.6
@@ -390,6 +391,14 @@ def fuzz(session: nox.Session, backend: str) -> None:
     install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
     options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
     run_pytest(session, "--backend", backend, *options, "tests/fuzz", env=jax_cache(session))
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the package, one place at a time, and name the changes that no test notices."""
+    install(session, "-e", ".", "runner", "bfloat16", "mutation")
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")
 
 
 @nox.session(name="random-words")

@@ -93,12 +93,12 @@ class Words:
     def __mul__(self, other: Any) -> Words:
         other = self._lift(other)
         one, two = self.rounded(), other.rounded()
-        return Words(_product(one, two, self.xp), self.single * other.single, self.xp, exact=len(one) == len(two) == 1)
+        return Words(_product(one, two), self.single * other.single, self.xp, exact=len(one) == len(two) == 1)
 
     def __truediv__(self, other: Any) -> Words:
         single = self.single / (other.single if isinstance(other, Words) else other)
-        inverse = _reciprocal(other.rounded(), self.xp) if isinstance(other, Words) else _inverse_of_float(other)
-        return Words(_product(self.rounded(), inverse, self.xp), single, self.xp, exact=False)
+        inverse = _reciprocal(other.rounded()) if isinstance(other, Words) else _inverse_of_float(other)
+        return Words(_product(self.rounded(), inverse), single, self.xp, exact=False)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -129,7 +129,7 @@ def _sqrt(value: Words) -> Words:
     words, xp = value.rounded(), value.xp
     root: tuple[Any, ...] = (xp.sqrt(words[0]),)
     for _ in range(2):
-        missing = _sum(words, _negated(_product(root, root, xp)))
+        missing = _sum(words, _negated(_product(root, root)))
         root = (*root, _total(missing) / (root[0] + root[0]))
     return Words(_ordered(*root), xp.sqrt(value.single), xp, exact=False)
 
@@ -159,8 +159,8 @@ def _sum(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*_ordered_sum(high, low), rest)
 
 
-def _product(a: tuple[Any, ...], b: tuple[Any, ...], xp: Any) -> tuple[Any, ...]:
-    halves = [[_halves(word, xp) for word in words[:2]] for words in (a, b)]
+def _product(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    halves = [[_halves(word) for word in words[:2]] for words in (a, b)]
     high, low = _product_of_halves(halves[0][0], halves[1][0])
     if len(a) == len(b) == 1:
         return high, low
@@ -182,10 +182,10 @@ def _product_of_halves(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any
     return high, error + a[1] * b[1]
 
 
-def _reciprocal(a: tuple[Any, ...], xp: Any) -> tuple[Any, ...]:
+def _reciprocal(a: tuple[Any, ...]) -> tuple[Any, ...]:
     inverse: tuple[Any, ...] = (1 / a[0],)
     for _ in range(2):
-        missing = _sum((1.0,), _negated(_product(a, inverse, xp)))
+        missing = _sum((1.0,), _negated(_product(a, inverse)))
         inverse = (*inverse, _total(missing) * inverse[0])
     return inverse
 
@@ -246,7 +246,7 @@ def _beside(large: Any, value: Any) -> Any:
     return (value + large) - large
 
 
-def _halves(a: Any, xp: Any) -> tuple[Any, Any]:
+def _halves(a: Any) -> tuple[Any, Any]:
     """``a`` as a sum of two numbers of 12 bits."""
     if isinstance(a, float):
         scaled = (2.0**41 + 1) * a  # in float64, where a has 24 bits of 53 and Veltkamp's split leaves 12

@@ -109,7 +109,7 @@ def test_the_larger_is_chosen_by_the_whole_value():
 def test_halves_multiply_exactly():
     rng = np.random.default_rng(9)
     a = np.concatenate([rng.standard_normal(10**5), 2 - rng.uniform(0, 2.0**-10, 10**5)]).astype(np.float32)
-    high, low = _words._halves(a, np)
+    high, low = _words._halves(a)
     assert np.array_equal(high.astype(np.float64) + low, a)
     unit = np.spacing(np.abs(a)) * np.float32(2**12)
     assert np.array_equal(np.round(high / unit) * unit, high)
@@ -208,3 +208,7 @@ def test_contraction_is_seen_where_it_matters():
         rest = Contracted(a) * Contracted(b) - product
         off += np.count_nonzero(rest.single)
     assert off > 5000
+
+
+def test_a_total_takes_each_word_once():
+    assert _words._total((4.0, 2.0, 1.0)) == 7.0

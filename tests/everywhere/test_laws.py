@@ -11,6 +11,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import fastgen_rf as rf
+from fastgen_rf._laws import LAWS
 
 SCALED = ["uniform", "logitnormal", "mode", "cosmap", "beta"]
 CLAMPED = ["shifted", "shifted_logitnormal"]
@@ -301,6 +302,24 @@ def test_an_infinite_density_at_a_bound_is_infinity_without_a_warning():
     ends = np.array([0.001, 0.999])
     assert rf.timestep_density(ends, config("beta", beta_a=0.5)).tolist()[0] == math.inf
     assert rf.timestep_density(ends, config("beta", beta_a=1.0, beta_b=0.5)).tolist()[1] == math.inf
+
+
+@pytest.mark.parametrize(("law", "shift"), [("logitnormal", 1.0), ("shifted_logitnormal", 4.0)])
+def test_the_slope_at_an_end_divides_by_the_tail_beyond_it(law, shift):
+    c = config(law, p_mean=0.4, p_std=2.5, shift=shift)
+    normal = stats.norm(0.4 + math.log(shift), 2.5)
+    wanted = normal.cdf(special.logit(0.05)), normal.sf(special.logit(0.9))
+    assert LAWS[law].ends(c, 0.05, 0.9) == pytest.approx(wanted, rel=1e-13)
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_beta_of_two_ones_is_uniform_up_to_its_ends(end):
+    c = config("beta", min_t=0.0, max_t=1.0, beta_a=1.0, beta_b=1.0)
+    assert rf.timestep_density(end, c) == 1.0
+
+
+def test_the_density_of_lognormal_is_0_at_0_without_a_warning():
+    assert rf.timestep_density(np.zeros(2), config("lognormal", min_t=0.0, max_t=1.0)).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(("p_mean", "p_std"), [(30.0, 0.5), (-40.0, 0.3), (2.0, 0.02)])

@@ -56,6 +56,25 @@ def test_shifting_keeps_shape_and_device(xp, shape):
 
 
 @pytest.mark.needs("float64")
+@pytest.mark.backends("numpy", "torch")
+@pytest.mark.parametrize("shift", [1.0, 1.1, 1.7, 2.3, 5.0])
+def test_a_shift_from_1_up_is_the_written_formula_bit_for_bit(xp, shift):
+    t = np.random.default_rng(0).random(200)
+    got = xp.numpy(rf.shift_timesteps(xp.array(t, "float64"), shift)).tolist()
+
+    def double(value):
+        return Fraction(float(value))
+
+    def written(t):
+        s = Fraction(shift)
+        return double(double(s * t) / double(1 + double(double(s - 1) * t)))
+
+    wanted = [float(written(Fraction(value))) for value in t.tolist()]
+    assert got == wanted
+    assert [rf.shift_timesteps(value, shift) for value in t.tolist()] == wanted
+
+
+@pytest.mark.needs("float64")
 def test_shifts_compose_and_undo_one_another(xp):
     t = xp.array(np.random.default_rng(0).random(100), "float64")
     twice = rf.shift_timesteps(rf.shift_timesteps(t, 3.0), 2.5)

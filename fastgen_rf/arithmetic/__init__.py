@@ -23,4 +23,17 @@ class Functions(NamedTuple):
     """Namespace of the other elementary functions, where the operand has any; only maps of times take them."""
 
 
+class Float32(NamedTuple):
+    """A framework's float32, as :class:`~fastgen_rf.arithmetic._words.Words` compute with it."""
+
+    xp: Any
+    """Namespace of ``where``, ``copysign``, ``sign``, ``abs`` and ``sqrt``."""
+    plus: Callable[[Any, Any, Any, float], Any]
+    """``plus(c, a, b, scale)`` is ``c + scale * a * b``, rounded once or more often; ``b`` may be a Python float."""
+    add_to: Callable[[Any, Any, Any, float], Any]
+    """The same where ``c``, of the result's shape, is needed no more."""
+    leading: Callable[[Any], Any]
+    """An array with 12 bits of each element's 24, rounded to nearest."""
+
+
 FLOATS = Functions(max, math.sqrt)

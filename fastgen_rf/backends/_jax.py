@@ -23,9 +23,11 @@ from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import Functions
+from fastgen_rf.arithmetic import Float32, Functions
 from fastgen_rf.arithmetic._slope import coefficients
 from fastgen_rf.arithmetic._term import source
+from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
+from fastgen_rf.arithmetic._words import Words, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Function
 
@@ -57,13 +59,18 @@ class JaxBackend(NumpyDtypes):
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
+    @property
+    def float32(self) -> Float32:
+        return _FLOAT32
+
     def complement(self, t: Any) -> Any:
         return _complement(t)
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        if not self.has_float64(self.device(first)):
-            return super().evaluate(formula, first, second, t, dtype)
         relative, *times = t if isinstance(t, _Times) else (None, t)
+        if not self.has_float64(self.device(first)):
+            words = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
+            return _evaluate_on_words(formula, relative, dtype, first, second, *words)
         start, end = times[0], times[-1]
         if isinstance(start, float) or isinstance(end, float):
             traced = isinstance(first, Tracer) or isinstance(second, Tracer)
@@ -105,9 +112,6 @@ class JaxBackend(NumpyDtypes):
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        where = next((self.device(time) for time in (t, t_next) if not isinstance(time, float)), None)
-        if not self.has_float64(where):
-            return super().relative_time(formula, t, t_next, rank)
         return _Times(formula, t, t_next)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
@@ -206,6 +210,21 @@ def _evaluate(formula: Formula, relative: TimeFormula | None, dtype: Any, first:
     return _run(_Applied(formula, relative), dtype, first, second, *times)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _evaluate_on_words(
+    formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any
+) -> Any:
+    """The same on float32 words; a time is an array or the words of a Python float, lest each float be compiled for."""
+    first, second, *words = [
+        Words(t, t[0], _FLOAT32)
+        if isinstance(t, tuple)
+        else Words.of(_with_trailing_axes(t.astype(jnp.float32), first.ndim), _FLOAT32)
+        for t in (first, second, *times)
+    ]
+    t = words[0] if relative is None else relative(words[0], words[1], WORDS)
+    return formula(first, second, t, WORDS).float32().astype(dtype)
+
+
 def _with_trailing_axes(t: Any, rank: int) -> Any:
     """``t`` with trailing singleton axes, by a reshape: a gradient undoes an index with None by a sum."""
     return t.reshape(*t.shape, *(1,) * (rank - t.ndim))
@@ -254,7 +273,14 @@ def _derivative(function: Any, dtype: Any, arrays: Any, tangents: Any) -> Any:
         return result, along(kept, wanted)
 
 
+def _leading(a: Any) -> Any:
+    """``a`` rounded to 12 bits, in its bits."""
+    bits = (jax.lax.bitcast_convert_type(a, jnp.int32) + 0x800) & -0x1000
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
 _FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
+_FLOAT32 = Float32(jnp, plus, plus, _leading)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 3))

@@ -17,9 +17,9 @@ import numpy as np
 
 from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import FLOATS, Functions
+from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
-from fastgen_rf.arithmetic._words import Words
+from fastgen_rf.arithmetic._words import Words, leading_bits, plus
 
 Function = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
@@ -121,6 +121,11 @@ class Backend:
         """What a formula takes besides operators, for float64 arrays."""
         return Functions(self.xp.maximum, self.xp.sqrt, self.xp)
 
+    @property
+    def float32(self) -> Float32:
+        """What float32 words take besides operators."""
+        return Float32(self.xp, plus, plus, leading_bits)
+
     def complement(self, t: Any) -> Any:
         """``1 - t`` in t's dtype."""
         return self.astype(1 - t, t.dtype)
@@ -155,7 +160,7 @@ class Backend:
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
             return self.astype(array, self.xp.float64)
-        return Words.of(self.astype(array, self.xp.float32), self.xp)
+        return Words.of(self.astype(array, self.xp.float32), self.float32)
 
     def _narrow(self, result: Any, dtype: Any) -> Any:
         return self.astype(result.float32() if isinstance(result, Words) else result, dtype)

@@ -18,12 +18,13 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import FLOATS, Functions
+from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 from fastgen_rf.backends._torch_tensors import (
+    FLOAT32,
     double,
     is_stubborn,
     leading,
@@ -98,6 +99,10 @@ class TorchBackend(Backend):
     @property
     def functions(self) -> Functions:
         return _FUNCTIONS
+
+    @property
+    def float32(self) -> Float32:
+        return FLOAT32
 
     def complement(self, t: Any) -> Any:
         return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic

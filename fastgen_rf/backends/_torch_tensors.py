@@ -1,10 +1,14 @@
-"""What a tensor tells of its memory, and what is made of it on the way into a formula."""
+"""What a tensor tells of its memory, what is made of it on the way into a formula, and its float32 for words."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch._C._functorch import is_legacy_batchedtensor
+
+from fastgen_rf.arithmetic import Float32
+from fastgen_rf.arithmetic._words import leading_bits
 
 
 def needs_gradient(array: Any) -> bool:
@@ -76,3 +80,32 @@ def savable(array: Any) -> Any:
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
     return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+# What float32 words are computed with
+
+
+def _plus(c: Any, a: Any, b: Any, scale: float) -> Any:
+    """``c + scale a b`` in one operation."""
+    if isinstance(b, float):
+        return torch.add(c, a, alpha=scale * b)
+    return torch.addcmul(c, a, b, value=scale)
+
+
+def _add_to(c: Any, a: Any, b: Any, scale: float) -> Any:
+    """The same in the memory of ``c``."""
+    if isinstance(b, float):
+        return c.add_(a, alpha=scale * b)
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return torch.addcmul(c, a, b, value=scale)  # a map has no rule for addcmul_, and a compiler no need of it
+    return c.addcmul_(a, b, value=scale)
+
+
+def _leading(a: Any) -> Any:
+    """``a`` rounded to 12 bits, in its bits; by sums under the old vmap, which has no views of bits."""
+    if not torch.compiler.is_compiling() and is_legacy_batchedtensor(a):
+        return leading_bits(a)
+    return (a.view(torch.int32) + 0x800).bitwise_and_(-0x1000).view(torch.float32)
+
+
+FLOAT32 = Float32(torch, _plus, _add_to, _leading)

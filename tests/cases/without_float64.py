@@ -67,3 +67,13 @@ def off(got: Any, want: Any) -> int:
     """How many elements differ."""
     assert got.dtype == want.dtype
     return int(np.count_nonzero(got != want))
+
+
+HALVED = np.concatenate([_RNG.standard_normal(10**5), 2 - _RNG.uniform(0, 2.0**-10, 10**5)]).astype(np.float32)
+
+
+def check_halves(high: Any) -> None:
+    """Check that ``high`` is ``HALVED`` rounded to 12 bits."""
+    unit = np.spacing(np.abs(HALVED)) * np.float32(2**12)
+    assert np.array_equal(np.round(high / unit) * unit, high)
+    assert np.all(np.abs(HALVED - high) <= unit / 2)

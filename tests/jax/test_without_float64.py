@@ -7,8 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fastgen_rf.backends._jax import JaxBackend
-from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, SCALES, arrays, off, wanted
+import fastgen_rf as rf
+from fastgen_rf.backends import _jax
+from fastgen_rf.backends._jax import BACKEND, JaxBackend
+from tests.cases.without_float64 import (
+    ARRAY_TIMES,
+    CALLS,
+    FLOAT_TIMES,
+    HALVED,
+    SCALES,
+    arrays,
+    check_halves,
+    off,
+    wanted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +47,21 @@ def test_jit_with_a_python_float_t_gives_float64s_numbers(call, t):
 @pytest.mark.parametrize("call", CALLS)
 def test_an_eager_call_gives_float64s_numbers(call):
     first, second = arrays((1.0, 1.0))
-    for t in (1 / 3, ARRAY_TIMES["ordinary"]):
-        got = CALLS[call](jnp.asarray(first), jnp.asarray(second), t if isinstance(t, float) else jnp.asarray(t))
+    for t in (1 / 3, 0.3):
+        got = CALLS[call](jnp.asarray(first), jnp.asarray(second), t)
         assert off(np.asarray(got), wanted(call, first, second, t)) == 0
+
+
+def test_a_python_float_is_not_compiled_for():
+    first, second = arrays((1.0, 1.0))
+    rf.add_noise(jnp.asarray(first), jnp.asarray(second), 0.1)
+    before = _jax._evaluate_on_words._cache_size()
+    rf.add_noise(jnp.asarray(first), jnp.asarray(second), 0.7)
+    assert _jax._evaluate_on_words._cache_size() == before > 0
+
+
+def test_halves_have_12_bits():
+    check_halves(np.asarray(BACKEND.float32.leading(jnp.asarray(HALVED))))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

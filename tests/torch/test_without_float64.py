@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+import torch._inductor.config as inductor
 
-from fastgen_rf.backends._torch import TorchBackend
-from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, arrays, off, wanted
+from fastgen_rf.backends._torch import BACKEND, TorchBackend
+from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, HALVED, arrays, check_halves, off, wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
 
@@ -29,13 +31,62 @@ def test_an_eager_call_gives_float64s_numbers(call, t):
     assert off(got.numpy(), wanted(call, first, second, time)) == 0
 
 
-@pytest.mark.parametrize("t", [0.3, "ordinary"])
-def test_a_compiled_call_gives_float64s_numbers(t):
+@pytest.fixture
+def _contracting():
+    """Let inductor contract, as it does on GPUs unasked."""
+    torch.compiler.reset()
+    with inductor.patch({"cpp.enable_floating_point_contract_flag": "fast"}):
+        yield
+
+
+@pytest.mark.usefixtures("_contracting")
+@pytest.mark.parametrize(("call", "t"), [("add_noise", 0.3), ("add_noise", "ordinary"), ("rf state to vp", "ordinary")])
+def test_a_compiled_call_gives_float64s_numbers(call, t):
     first, second = arrays((1.0, 1.0))
     time = t if isinstance(t, float) else ARRAY_TIMES[t]
-    torch.compiler.reset()
-    got = torch.compile(CALLS["add_noise"], fullgraph=True)(tensor(first), tensor(second), tensor(time))
-    assert off(got.numpy(), wanted("add_noise", first, second, time)) == 0
+    got = torch.compile(CALLS[call], fullgraph=True)(tensor(first), tensor(second), tensor(time))
+    assert off(got.numpy(), wanted(call, first, second, time)) == 0
+
+
+@pytest.mark.usefixtures("_contracting")
+def test_the_compiler_does_contract():
+    """The twin of the test above: the same compiler rounds ``a b + c`` once."""
+    a, b = arrays((1.0, 1.0))
+    got = torch.compile(lambda a, b: a * b + a, fullgraph=True)(tensor(a), tensor(b))
+    assert off(got.numpy(), a * b + a) > 0.1 * a.size
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_gradients_are_the_coefficients(call):
+    """Every formula is linear in its arrays; the coefficients are NumPy's, in float64."""
+    first, second = (tensor(array).requires_grad_() for array in arrays((1.0, 1.0)))
+    t = ARRAY_TIMES["ordinary"]
+    CALLS[call](first, second, tensor(t)).sum().backward()
+    one, zero = np.ones_like(t, np.float64), np.zeros_like(t, np.float64)
+    coefficients = CALLS[call](one, zero, t.astype(np.float64)), CALLS[call](zero, one, t.astype(np.float64))
+    for array, coefficient in zip((first, second), coefficients, strict=True):
+        if array.grad is None:
+            assert not coefficient.any()
+        else:
+            np.testing.assert_allclose(array.grad[:, 0], coefficient, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)], ids=str)
+@pytest.mark.parametrize("call", ["add_noise", "x0 to v_vp", "ode_step to t"])
+def test_a_mapped_call_gives_float64s_numbers(call, axes):
+    first, second = arrays((1.0, 1.0))
+    arguments = [
+        a if axis == 0 else a[0] for a, axis in zip((first, second, ARRAY_TIMES["ordinary"]), axes, strict=True)
+    ]
+    got = torch.func.vmap(CALLS[call], in_dims=axes)(*(torch.as_tensor(argument) for argument in arguments))
+    shape = first.shape
+    whole = [np.broadcast_to(a if axis == 0 else a[None], shape) for a, axis in zip(arguments[:2], axes, strict=False)]
+    want = wanted(call, *whole, np.broadcast_to(arguments[2], shape[:1]))
+    assert off(got.numpy(), want) == 0
+
+
+def test_halves_have_12_bits():
+    check_halves(BACKEND.float32.leading(torch.from_numpy(HALVED)).numpy())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -46,3 +97,12 @@ def test_narrow_results_are_float64s_by_way_of_float32(dtype, call):
     want = tensor(wanted(call, first.float().numpy(), second.float().numpy(), 0.3)).to(dtype)
     assert torch.equal(got.isnan(), want.isnan())
     assert off(got.float().numpy(), want.float().numpy()) == 0
+
+
+def test_the_old_vmap_has_other_halves():
+    first, second = (tensor(array[:4, :4]) for array in arrays((1.0, 1.0)))
+    t = tensor(ARRAY_TIMES["ordinary"][:4])
+    slopes = torch.autograd.functional.jacobian(
+        lambda x0: CALLS["add_noise"](x0, second, t), first, vectorize=True, strategy="forward-mode"
+    )
+    assert torch.equal(slopes.reshape(16, 16).diag().reshape(4, 4), (1 - t)[:, None].expand(4, 4))

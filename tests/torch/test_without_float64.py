@@ -40,7 +40,7 @@ def _contracting():
 
 
 @pytest.mark.usefixtures("_contracting")
-@pytest.mark.parametrize(("call", "t"), [("add_noise", 0.3), ("add_noise", "ordinary"), ("rf state to vp", "ordinary")])
+@pytest.mark.parametrize(("call", "t"), [("add_noise", 0.3), ("add_noise", "ordinary")])
 def test_a_compiled_call_gives_float64s_numbers(call, t):
     first, second = arrays((1.0, 1.0))
     time = t if isinstance(t, float) else ARRAY_TIMES[t]

@@ -360,3 +360,25 @@ def test_distributed_tensors_take_a_python_t(conversion: Conversion, shape: tupl
     result = conversion.ours(*(distribute_tensor(x, mesh, [Shard(0)]) for x in (first, second)), 0.3)
     assert isinstance(result, DTensor)
     assert_same_bits(result.full_tensor(), conversion.plain(first, second, 0.3))
+
+
+@pytest.mark.parametrize("convert", [rf.add_noise, rf.x0_to_flow])
+def test_a_number_that_is_known_at_the_call_alone_exports(convert: Any) -> None:
+    class Convert(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor, t: Tensor) -> tuple[Tensor, Any]:
+            return convert(x, y, t.item()), rf.rf_alpha(t.item())
+
+    x, y = torch.randn(2, 3, 4)
+    exported = torch.export.export(Convert(), (x, y, torch.tensor(0.25)), strict=False).module()
+    result, alpha = exported(x, y, torch.tensor(0.75))
+    assert torch.equal(result, convert(x, y, 0.75))
+    assert alpha == 0.25
+
+
+def test_a_batch_whose_size_is_known_at_the_call_alone_compiles() -> None:
+    torch._dynamo.reset()
+    x, eps, t = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3)
+    for array in (x, eps, t):
+        torch._dynamo.decorators.mark_unbacked(array, 0)
+    compiled = torch.compile(rf.add_noise, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x, eps, t), rf.add_noise(x, eps, t))

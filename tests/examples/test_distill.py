@@ -161,10 +161,10 @@ def figures(ended):
 def test_both_programs_meet_their_bounds_and_agree_in_a_reduced_size(start):
     ours = figures(start("distill_digits_torch.py", "--small", "--eager"))
     theirs = figures(start("distill_digits.py", "--small"))
-    for name in theirs:  # apart by 5 %, 0.005 and 0.013 at most when this was written
-        assert abs(np.log(ours[name][0] / theirs[name][0])) < 0.2
+    for name in theirs:  # of either's seeds 0, 1 and 2, two are apart by 10 %, 0.013 and 0.027 at most
+        assert abs(np.log(ours[name][0] / theirs[name][0])) < 0.15
         assert abs(ours[name][1] - theirs[name][1]) < 0.02
-        assert abs(ours[name][2] - theirs[name][2]) < 0.1
+        assert abs(ours[name][2] - theirs[name][2]) < 0.06
 
 
 def test_the_jax_program_fails_when_nothing_is_learnt(monkeypatch, tmp_path):

@@ -228,6 +228,8 @@ class Backend:
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
+        if device is not None and device not in self.devices():  # of which dask's asarray may take any
+            raise ValueError(f"device must be one of {', '.join(map(str, self.devices()))}, got {device!r}")
         if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
             host = values.astype(dtype)
         else:

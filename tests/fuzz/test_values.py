@@ -163,7 +163,11 @@ def test_a_function_of_t_is_its_definition_rounded_once(xp: Any, data: Any) -> N
     assert type(got) is type(t)
     assert got.shape == t.shape
     assert got.dtype == t.dtype
-    name = next(name for name in xp.dtypes if "float" in name and xp.dtype(name) == t.dtype)
+    name = next(
+        name
+        for name in ("float64", "float32", "bfloat16", "float16")
+        if name in xp.dtypes and xp.dtype(name) == t.dtype
+    )
     assert_near(xp, got, value, np.abs(value) * 2.0**-50, name)
 
 

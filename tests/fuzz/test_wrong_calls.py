@@ -35,7 +35,7 @@ NOTHING = [
     math,
 ]
 NOTHING += [..., slice(1), datetime.timedelta(1), np.str_("x"), np.datetime64(1, "ns"), np.timedelta64(1, "ns")]
-NOTHING += [np.timedelta64(0), np.void(b"12345678"), np.dtype("float32"), decimal.Decimal("0.5"), lambda: 0.5]
+NOTHING += [np.timedelta64(0, "s"), np.void(b"12345678"), np.dtype("float32"), decimal.Decimal("0.5"), lambda: 0.5]
 NOTHING += [np.ma.masked, np.ma.masked_array([0.5, 0.5], [True, False]), np.array("x"), np.array([None, 0.5])]
 NOTHING += [
     np.array([(0.5, 1)], "f4, i4"),

@@ -86,3 +86,13 @@ def test_the_table_of_published_shifts_is_what_the_page_computes(capsys):
     )
     assert [list(row) for row in rows] == printed
     assert len(rows) == 4
+
+
+def test_every_test_that_a_page_names_exists():
+    named = 0
+    for path in PATHS:
+        text = path.read_text(encoding="utf-8")
+        for name, target in re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", text):
+            assert f"def {name}(" in (path.parent / target).read_text(encoding="utf-8"), f"{path}: {name}"
+            named += 1
+    assert named > 30

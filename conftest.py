@@ -66,6 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--examples", action="store_true", help="collect tests/examples, which `nox -s examples` installs for"
     )
+    group.addoption(
+        "--cases",
+        default="0/1",
+        metavar="K/N",
+        help="run every test on each framework, but of its cases only each N-th from the K-th on, K from 0",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -194,6 +200,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unserved:
         config.hook.pytest_deselected(items=unserved)
         items[:] = [item for item in items if item not in set(unserved)]
+    items[:], left = _share(items, *map(int, config.getoption("--cases").split("/")))
+    config.hook.pytest_deselected(items=left)
+
+
+def _share(items: list[pytest.Item], k: int, n: int) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Each n-th case from the k-th on of every test on each framework, or the last of fewer; and what that leaves."""
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        where = parameters.params.get("xp") if parameters else None
+        cases.setdefault((item.nodeid.partition("[")[0], where), []).append(item)
+    taken = {item for those in cases.values() for item in those[min(k, len(those) - 1) :: n]}
+    return [item for item in items if item in taken], [item for item in items if item not in taken]
 
 
 @functools.cache

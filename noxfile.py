@@ -4,6 +4,9 @@ Plain ``nox`` runs what CI runs. The exact versions of everything stand here and
 lower bounds only, which are the versions of ``tests-minimum``. A session that tests one framework installs it alone
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
+
+In CI the lowest and the newest versions run every test with a quarter of its cases, each session with another quarter:
+the cases are all run on the versions between. Asked for by name, ``nox -s tests-minimum``, they run all.
 """
 
 from __future__ import annotations
@@ -230,11 +233,16 @@ def tests_triton(session: nox.Session) -> None:
 MANY = "numpy,array_api_strict,dask,jax"
 
 
+def cases(share: str) -> tuple[str, ...]:
+    """All cases of each test where a session is asked for by its name; in CI, where others run them all, a share."""
+    return () if asked_by_name else ("--cases", share)
+
+
 @nox.session(name="tests-minimum", python="3.11", tags=["ci", "tests"])
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *cases("0/4"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -252,7 +260,8 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    run_pytest(session, "--backend", MANY, env=jax_cache(session) | UNOPTIMISED)
+    share = {"3.12": "1/4", "3.13": "2/4"}[str(session.python)]
+    run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])

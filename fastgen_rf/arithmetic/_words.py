@@ -256,8 +256,9 @@ def _on_grids(parts: tuple[Any, ...], run: Float32) -> tuple[Any, Any, Any, Any]
     Ties go to even, for the first two are even multiples of the last bit.
     """
     high, low = parts[:2]
-    ulp = _step(high, low, run)
-    middle = _beside(low + parts[2] if len(parts) == 3 else low, ulp, _TO_47, run)
+    beyond = low + parts[2] if len(parts) == 3 else low  # the sign is the third word's where the second is 0
+    ulp = _step(high, beyond, run)
+    middle = _beside(beyond, ulp, _TO_47, run)
     rest = low - middle
     if len(parts) == 3:
         rest += parts[2]

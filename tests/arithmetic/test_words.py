@@ -73,6 +73,12 @@ def test_a_product_on_a_tie_goes_to_even():
     assert np.array_equal(value(words(one) * words(two)), one * two)
 
 
+def test_a_product_beside_a_power_of_two_is_rounded_on_the_finer_grid_below_it():
+    a = samples(8) * 2.0 ** np.random.default_rng(9).integers(-3, 4, 20_000)
+    inverse = np.concatenate([1 / a, -1 / a])
+    assert np.array_equal(value(words(np.tile(a, 2)) * words(inverse)), np.tile(a, 2) * inverse)
+
+
 def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes():
     half = 1 + np.arange(1, 400, 2) * 2.0**-24
     for power in range(-60, -44):

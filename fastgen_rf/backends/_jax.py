@@ -185,7 +185,11 @@ class _Relabelled:
 
 @dataclass(frozen=True)
 class _Slope:
-    """Derivative of an elementwise function for one of its arguments, elementwise too."""
+    """Derivative of an elementwise function for one of its arguments, elementwise too.
+
+    It depends on all its arguments, constant or not: where vmap maps a function with derivatives of its own over an
+    argument, and its result is not mapped, JAX 0.10 fails at a gradient, or multiplies it by the size of the axis.
+    """
 
     function: Any
     place: int
@@ -195,7 +199,8 @@ class _Slope:
             return self.function(*arrays[: self.place], x, *arrays[self.place + 1 :])
 
         x = arrays[self.place]
-        return jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
+        slope = jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
+        return jnp.where(False, sum(arrays), slope)
 
 
 def _elementwise(t: Any, like: Any) -> Any:
@@ -207,7 +212,11 @@ def _elementwise(t: Any, like: Any) -> Any:
 def _evaluate(formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any) -> Any:
     with jax.enable_x64(True):
         times = tuple(_with_trailing_axes(jnp.asarray(time), first.ndim) for time in times)
-    return _run(_Applied(formula, relative), dtype, first, second, *times)
+        arrays = [  # none that the formula ignores: see _Slope
+            jnp.zeros((1,) * array.ndim, array.dtype) if coefficient == 0 else array
+            for array, coefficient in zip((first, second), coefficients(formula), strict=True)
+        ]
+    return _run(_Applied(formula, relative), dtype, *arrays, *times)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -83,6 +83,7 @@ NEWER = """
 array-api-compat==1.16.0
 array-api-strict==2.6.1
 dask==2026.8.0
+distributed==2026.8.0
 jax==0.12.0.1
 jaxlib==0.12.0.1
 ml_dtypes==0.6.0
@@ -151,7 +152,7 @@ def lowest() -> dict[str, str]:
     extras = [bound for name in ("torch", "jax") for bound in project["optional-dependencies"][name]]
     declared = [*project["dependencies"], *extras, *(bound for name in TESTED_GROUPS for bound in groups[name])]
     found = dict(re.findall(r"^([\w-]+)(?:\[.*\])?>=([\d.]+)$", "\n".join(declared), re.MULTILINE))
-    return found | {"jaxlib": found["jax"]}
+    return found | {"jaxlib": found["jax"], "distributed": found["dask"]}
 
 
 def install(session: nox.Session, *requirements: str, instead: dict[str, str] | None = None) -> None:

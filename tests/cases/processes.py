@@ -21,7 +21,7 @@ def free_port() -> int:
     return port
 
 
-def run(code: str, count: int, folder: Path, *arguments: str, seconds: float = 60, **env: str) -> None:
+def run(code: str, count: int, folder: Path, *arguments: str, seconds: float = 180, **env: str) -> None:
     """Run ``code`` in ``count`` processes, which find their rank, their number and ``folder`` first in ``sys.argv``.
 
     Where one of them fails, or time is up, all are stopped, and the error has what each of them said.

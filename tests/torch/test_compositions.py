@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
@@ -136,27 +137,25 @@ def assert_is_the_derivative(word: str, name: str, columns: int) -> None:
 
 
 EAGER = ("jvp", "dual", "grad", "autograd", "vmap", "checkpoint")
-REFUSED = {  # by torch, whatever the function: a mode within itself, and what torch.func's transformations rule out
-    **dict.fromkeys(["jvp-dual", "dual-jvp", "dual-dual"], "Nested forward mode AD is not supported"),
-    "vmap-dual": "Batching rule not implemented for aten::_make_dual",
-    **dict.fromkeys(["jvp-autograd", "vmap-autograd"], r"attempting to call Tensor.requires_grad_\(\)"),
-    **dict.fromkeys(["grad-checkpoint", "checkpoint-grad", "hessian-checkpoint"], "support saved tensor hooks"),
-    **dict.fromkeys(["jvp-compile", "grad-compile"], "Unsupported functorch tracing attempt"),
-    "autograd-jvp-checkpoint": "A different number of tensors was saved",
-    "autograd-vmap-checkpoint": "escaped from inside a function being vmapped",
+REFUSED = {  # by torch, of whatever function: a mode within itself, and what torch.func's transformations rule out
+    *("jvp-dual", "dual-jvp", "dual-dual", "vmap-dual", "jvp-autograd", "vmap-autograd"),
+    *("grad-checkpoint", "checkpoint-grad", "hessian-checkpoint", "autograd-jvp-checkpoint"),
+    *("autograd-vmap-checkpoint", "jvp-compile", "grad-compile"),
 }
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12):  # 2.6 has no forward mode of a checkpoint
+    REFUSED |= {"jvp-checkpoint", "dual-checkpoint", "dual-autograd-checkpoint"}
 PAIRS = [word for word in map("-".join, product(EAGER, EAGER)) if order(word) and word not in REFUSED]
-TRIPLES = [
-    *("jvp-grad-vmap", "jvp-vmap-grad", "vmap-jvp-grad", "vmap-grad-jvp", "grad-vmap-jvp", "grad-jvp-vmap"),
-    *("grad-vmap-vmap", "vmap-vmap-jvp", "vmap-grad-grad", "vmap-hessian", "hessian-vmap", "hessian-grad"),
-    *("hessian-jvp", "hessian-autograd", "jvp-hessian", "grad-hessian", "autograd-hessian", "vmap-hessian-vmap"),
-    *("jvp-jvp-jvp", "jvp-jvp-grad", "jvp-grad-jvp", "grad-jvp-jvp", "grad-grad-jvp", "grad-jvp-grad"),
-    *("grad-grad-grad", "autograd-autograd-autograd", "autograd-grad-jvp", "autograd-jvp-grad", "grad-autograd-jvp"),
-    *("dual-autograd-autograd", "autograd-dual-autograd", "autograd-autograd-dual", "dual-grad-grad", "dual-grad-vmap"),
-    *("dual-autograd-checkpoint", "autograd-checkpoint-autograd", "autograd-autograd-checkpoint"),
-    *("checkpoint-autograd-autograd", "autograd-checkpoint-jvp", "autograd-checkpoint-vmap", "autograd-vmap-jvp"),
-    *("checkpoint-autograd-jvp", "checkpoint-jvp-vmap", "checkpoint-vmap-jvp", "autograd-checkpoint-checkpoint"),
-]
+_OTHERS = """
+jvp-grad-vmap jvp-vmap-grad vmap-jvp-grad vmap-grad-jvp grad-vmap-jvp grad-jvp-vmap grad-vmap-vmap
+vmap-vmap-jvp vmap-grad-grad vmap-hessian hessian-vmap hessian-grad hessian-jvp hessian-autograd jvp-hessian
+grad-hessian autograd-hessian vmap-hessian-vmap jvp-jvp-jvp jvp-jvp-grad jvp-grad-jvp grad-jvp-jvp
+grad-grad-jvp grad-jvp-grad grad-grad-grad autograd-autograd-autograd autograd-grad-jvp autograd-jvp-grad
+grad-autograd-jvp dual-autograd-autograd autograd-dual-autograd autograd-autograd-dual dual-grad-grad
+dual-grad-vmap dual-autograd-checkpoint autograd-checkpoint-autograd autograd-autograd-checkpoint
+checkpoint-autograd-autograd autograd-checkpoint-jvp autograd-checkpoint-vmap autograd-vmap-jvp
+checkpoint-autograd-jvp checkpoint-jvp-vmap checkpoint-vmap-jvp autograd-checkpoint-checkpoint
+"""
+TRIPLES = [word for word in _OTHERS.split() if word not in REFUSED]
 COMPILED = [
     *("compile-jvp", "compile-grad", "compile-vmap-grad", "compile-grad-vmap", "compile-jvp-grad"),
     *("autograd-compile", "autograd-compile-vmap", "autograd-compile-checkpoint", "autograd-checkpoint-compile"),
@@ -181,9 +180,7 @@ def test_triples(word: str, name: str) -> None:
     assert_is_the_derivative(word, name, SMALL)
 
 
-@pytest.mark.parametrize(
-    "word", ["dual-autograd-checkpoint", "autograd-checkpoint-autograd", "autograd-checkpoint-vmap"]
-)
+@pytest.mark.parametrize("word", ["autograd-autograd-checkpoint", "autograd-checkpoint-autograd", "vmap-grad-vmap"])
 @pytest.mark.parametrize("name", ["convert_prediction to v_vp", "ode_step"])
 def test_triples_on_large_tensors(word: str, name: str) -> None:
     assert_is_the_derivative(word, name, LARGE)
@@ -213,9 +210,10 @@ def by_tensor_operations(x0: Tensor, x_t: Tensor, t: Tensor, t_next: Tensor) -> 
 
 
 @pytest.mark.usefixtures("no_compiled_code_from_other_tests")
-@pytest.mark.parametrize(("word", "message"), REFUSED.items())
-def test_what_torch_refuses_it_refuses_of_its_own_operations_too(word: str, message: str) -> None:
+@pytest.mark.parametrize("word", sorted(REFUSED))
+def test_what_torch_refuses_it_refuses_of_its_own_operations_too(word: str) -> None:
     arrays = [torch.from_numpy(x).requires_grad_("autograd" in word) for x in inputs(SMALL, order(word))]
-    for rows in (by_row("ode_step"), by_tensor_operations):
-        with pytest.raises(RuntimeError, match=message):
-            composed(word, LETTERS, rows)(*arrays)
+    with pytest.raises(RuntimeError) as plain:
+        composed(word, LETTERS, by_tensor_operations)(*arrays)
+    with pytest.raises(plain.type, match=re.escape(str(plain.value).partition(".")[0])):
+        composed(word, LETTERS, by_row("ode_step"))(*arrays)

@@ -358,7 +358,9 @@ def demo(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Run the longer programs of the documentation in a reduced size, and see that what goes wrong is noticed."""
     install(session, "-e", ".[torch,jax]", "runner", "examples")
-    run_pytest(session, "--backend", "numpy", "--examples", "tests/examples", env=jax_cache(session))
+    # With more threads than cores PyTorch's small operations wait for each other, and the session takes minutes
+    alone = {"OMP_NUM_THREADS": "1"}
+    run_pytest(session, "--backend", "numpy", "--examples", "tests/examples", env=jax_cache(session) | alone)
 
 
 nox.options.tags = ["ci"]

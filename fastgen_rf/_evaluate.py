@@ -50,6 +50,8 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
     name, array = first
     other_name, other = second
     backend = floating_backend(array, name)
+    if backend.agree(array, other, t):
+        return backend, t
     _check_belongs(backend, array, name, other, other_name)
     if not backend.same_shape(array.shape, other.shape):
         raise ValueError(
@@ -61,8 +63,9 @@ def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | floa
 def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> Any:
     """Check that ``t`` is a time and fits the array ``first``; a number becomes a float."""
     array_name, array = first
-    time = backend.known_number(checked_time(t, name), array)
+    time = checked_time(t, name)
     if not isinstance(time, float):
+        time = backend.known_number(time, array)
         _check_belongs(backend, array, array_name, time, name)
         if not fits(time.shape, array.shape, backend):
             raise ValueError(

@@ -20,11 +20,11 @@ from fastgen_rf.arithmetic import Functions
 
 
 def add_noise(x0: Any, eps: Any, t: Any, fn: Functions) -> Any:
-    return x0 * (1 - t) + eps * t
+    return x0 * (1.0 - t) + eps * t
 
 
 def noise_to_x0(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (x_t - t * eps) / fn.maximum(1 - t, 1e-6)
+    return (x_t - t * eps) / fn.maximum(1.0 - t, 1e-6)
 
 
 def flow_to_x0(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -32,7 +32,7 @@ def flow_to_x0(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
 
 
 def x0_to_eps(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (x_t - (1 - t) * x0) / fn.maximum(t, 1e-6)
+    return (x_t - (1.0 - t) * x0) / fn.maximum(t, 1e-6)
 
 
 def x0_to_flow(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -56,23 +56,23 @@ def difference(t: Any, t_next: Any, fn: Functions) -> Any:
 
 
 def norm(t: Any, fn: Functions) -> Any:
-    return fn.sqrt((1 - t) * (1 - t) + t * t)
+    return fn.sqrt((1.0 - t) * (1.0 - t) + t * t)
 
 
 def x0_to_v(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - t) * x_t - ((1 - t) * (1 - t) + t * t) * x0) / fn.maximum(t, 1e-6)
+    return ((1.0 - t) * x_t - ((1.0 - t) * (1.0 - t) + t * t) * x0) / fn.maximum(t, 1e-6)
 
 
 def x0_to_score(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - t) * x0 - x_t) / (fn.maximum(t, 1e-6) * fn.maximum(t, 1e-6))
+    return ((1.0 - t) * x0 - x_t) / (fn.maximum(t, 1e-6) * fn.maximum(t, 1e-6))
 
 
 def eps_to_flow(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (eps - x_t) / fn.maximum(1 - t, 1e-6)
+    return (eps - x_t) / fn.maximum(1.0 - t, 1e-6)
 
 
 def eps_to_v(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (((1 - t) * (1 - t) + t * t) * eps - t * x_t) / fn.maximum(1 - t, 1e-6)
+    return (((1.0 - t) * (1.0 - t) + t * t) * eps - t * x_t) / fn.maximum(1.0 - t, 1e-6)
 
 
 def eps_to_score(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -80,35 +80,35 @@ def eps_to_score(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
 
 
 def flow_to_eps(flow: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return x_t + (1 - t) * flow
+    return x_t + (1.0 - t) * flow
 
 
 def flow_to_v(flow: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (1 - 2 * t) * x_t + ((1 - t) * (1 - t) + t * t) * flow
+    return (1.0 - 2.0 * t) * x_t + ((1.0 - t) * (1.0 - t) + t * t) * flow
 
 
 def flow_to_score(flow: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (x_t + (1 - t) * flow) / -fn.maximum(t, 1e-6)
+    return (x_t + (1.0 - t) * flow) / -fn.maximum(t, 1e-6)
 
 
 def v_to_x0(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - t) * x_t - t * v) / ((1 - t) * (1 - t) + t * t)
+    return ((1.0 - t) * x_t - t * v) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_to_eps(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (t * x_t + (1 - t) * v) / ((1 - t) * (1 - t) + t * t)
+    return (t * x_t + (1.0 - t) * v) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_to_flow(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (v - (1 - 2 * t) * x_t) / ((1 - t) * (1 - t) + t * t)
+    return (v - (1.0 - 2.0 * t) * x_t) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_to_score(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (t * x_t + (1 - t) * v) / -(((1 - t) * (1 - t) + t * t) * fn.maximum(t, 1e-6))
+    return (t * x_t + (1.0 - t) * v) / -(((1.0 - t) * (1.0 - t) + t * t) * fn.maximum(t, 1e-6))
 
 
 def score_to_x0(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (x_t + t * t * score) / fn.maximum(1 - t, 1e-6)
+    return (x_t + t * t * score) / fn.maximum(1.0 - t, 1e-6)
 
 
 def score_to_eps(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -116,23 +116,23 @@ def score_to_eps(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
 
 
 def score_to_flow(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (x_t + t * score) / -fn.maximum(1 - t, 1e-6)
+    return (x_t + t * score) / -fn.maximum(1.0 - t, 1e-6)
 
 
 def score_to_v(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return t * (((1 - t) * (1 - t) + t * t) * score + x_t) / -fn.maximum(1 - t, 1e-6)
+    return t * (((1.0 - t) * (1.0 - t) + t * t) * score + x_t) / -fn.maximum(1.0 - t, 1e-6)
 
 
 def x0_to_v_vp(x0: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - t) * x_t - ((1 - t) * (1 - t) + t * t) * x0) / (norm(t, fn) * fn.maximum(t, 1e-6))
+    return ((1.0 - t) * x_t - ((1.0 - t) * (1.0 - t) + t * t) * x0) / (norm(t, fn) * fn.maximum(t, 1e-6))
 
 
 def eps_to_v_vp(eps: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (((1 - t) * (1 - t) + t * t) * eps - t * x_t) / (norm(t, fn) * fn.maximum(1 - t, 1e-6))
+    return (((1.0 - t) * (1.0 - t) + t * t) * eps - t * x_t) / (norm(t, fn) * fn.maximum(1.0 - t, 1e-6))
 
 
 def flow_to_v_vp(flow: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - 2 * t) * x_t + ((1 - t) * (1 - t) + t * t) * flow) / norm(t, fn)
+    return ((1.0 - 2.0 * t) * x_t + ((1.0 - t) * (1.0 - t) + t * t) * flow) / norm(t, fn)
 
 
 def v_to_v_vp(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -140,19 +140,19 @@ def v_to_v_vp(v: Any, x_t: Any, t: Any, fn: Functions) -> Any:
 
 
 def score_to_v_vp(score: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return t * (((1 - t) * (1 - t) + t * t) * score + x_t) / -(norm(t, fn) * fn.maximum(1 - t, 1e-6))
+    return t * (((1.0 - t) * (1.0 - t) + t * t) * score + x_t) / -(norm(t, fn) * fn.maximum(1.0 - t, 1e-6))
 
 
 def v_vp_to_x0(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return ((1 - t) * x_t - t * norm(t, fn) * v_vp) / ((1 - t) * (1 - t) + t * t)
+    return ((1.0 - t) * x_t - t * norm(t, fn) * v_vp) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_vp_to_eps(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (t * x_t + (1 - t) * norm(t, fn) * v_vp) / ((1 - t) * (1 - t) + t * t)
+    return (t * x_t + (1.0 - t) * norm(t, fn) * v_vp) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_vp_to_flow(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (norm(t, fn) * v_vp - (1 - 2 * t) * x_t) / ((1 - t) * (1 - t) + t * t)
+    return (norm(t, fn) * v_vp - (1.0 - 2.0 * t) * x_t) / ((1.0 - t) * (1.0 - t) + t * t)
 
 
 def v_vp_to_v(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
@@ -160,7 +160,7 @@ def v_vp_to_v(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
 
 
 def v_vp_to_score(v_vp: Any, x_t: Any, t: Any, fn: Functions) -> Any:
-    return (t * x_t + (1 - t) * norm(t, fn) * v_vp) / -(((1 - t) * (1 - t) + t * t) * fn.maximum(t, 1e-6))
+    return (t * x_t + (1.0 - t) * norm(t, fn) * v_vp) / -(((1.0 - t) * (1.0 - t) + t * t) * fn.maximum(t, 1e-6))
 
 
 # The state at one noise level on other paths. A formula of one array is called with it twice, and uses the first.
@@ -171,7 +171,7 @@ def rf_to_vp(x: Any, _: Any, t: Any, fn: Functions) -> Any:
 
 
 def rf_to_ve(x: Any, _: Any, t: Any, fn: Functions) -> Any:
-    return x / fn.maximum(1 - t, 1e-6)
+    return x / fn.maximum(1.0 - t, 1e-6)
 
 
 def vp_to_rf(x: Any, _: Any, t: Any, fn: Functions) -> Any:
@@ -179,15 +179,15 @@ def vp_to_rf(x: Any, _: Any, t: Any, fn: Functions) -> Any:
 
 
 def vp_to_ve(x: Any, _: Any, t: Any, fn: Functions) -> Any:
-    return norm(t, fn) * x / fn.maximum(1 - t, 1e-6)
+    return norm(t, fn) * x / fn.maximum(1.0 - t, 1e-6)
 
 
 def ve_to_rf(x: Any, _: Any, t: Any, fn: Functions) -> Any:
-    return (1 - t) * x
+    return (1.0 - t) * x
 
 
 def ve_to_vp(x: Any, _: Any, t: Any, fn: Functions) -> Any:
-    return (1 - t) * x / norm(t, fn)
+    return (1.0 - t) * x / norm(t, fn)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Shift:
     shift: float
 
     def __call__(self, first: Any, second: Any, t: Any, fn: Functions) -> Any:
-        return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1 - t))
+        return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1.0 - t))
 
 
 KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")

@@ -42,10 +42,10 @@ def _load_cupy() -> Backend:
     return module.BACKEND
 
 
-_ARRAYS = (
+_ARRAYS = (  # torch first: its small operations are the fastest, so that what it waits for shows most
+    ("torch", "Tensor", _load_torch),
     ("numpy.ma", "MaskedArray", None),  # an ndarray, whose mask every result would lack
     ("numpy", "ndarray", _load_numpy),
-    ("torch", "Tensor", _load_torch),
     ("jax", "Array", _load_jax),
     ("cupy", "ndarray", _load_cupy),
     ("numpy", "generic", _load_numpy),
@@ -81,8 +81,9 @@ def is_number(time: Any) -> bool:
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
     """``values`` as they are, save that one of JAX's among them makes JAX's of NumPy's arrays, as in all of JAX."""
+    ndarray = np.ndarray  # looked up once
     for value in values:
-        if isinstance(value, np.ndarray):
+        if isinstance(value, ndarray):
             break
     else:
         return values  # nearly every call but NumPy's own

@@ -71,6 +71,15 @@ class NumpyBackend(NumpyDtypes):
     def share_device(self, array: Any, other: Any) -> bool:
         return True
 
+    def agree(self, first: Any, second: Any, t: Any) -> bool:
+        return bool(
+            type(first) is type(second) is type(t) is np.ndarray
+            and _is_floating(second.dtype)
+            and _is_floating(t.dtype)
+            and second.shape == first.shape
+            and t.shape == first.shape[: t.ndim]
+        )
+
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         first, second = np.asarray(first), np.asarray(second)
         fn = FLOATS

@@ -85,6 +85,10 @@ class Backend:
         """Whether two shapes are equal, as far as their sizes are known."""
         return bool(shape == other or (len(shape) == len(other) and all(map(may_equal, shape, other))))
 
+    def agree(self, first: Any, second: Any, t: Any) -> bool:
+        """Whether a glance shows that the floating array ``first`` goes with the two others; False says nothing."""
+        return False
+
     def known_number(self, t: Any, like: Any) -> Any:
         """Return t; as an array beside ``like`` where it is a number whose value a compiler has yet to learn."""
         return t

@@ -25,7 +25,9 @@ from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 from fastgen_rf.backends._torch_tensors import (
     FLOAT32,
+    FUNCTIONS,
     double,
+    functions,
     is_stubborn,
     leading,
     memory_order,
@@ -38,9 +40,13 @@ from fastgen_rf.backends._torch_tensors import (
 
 try:
     from torch.fx.experimental.symbolic_shapes import guard_or_true as _guard_or_true
-except ImportError:  # before torch 2.8
-    _guard_or_true = bool  # type: ignore[assignment]
+except ImportError:  # before torch 2.8, where bool() of a size that changes is not traced
 
+    def _guard_or_true(a: Any) -> Any:  # type: ignore[misc]
+        return a
+
+
+_CPU = torch.device("cpu")
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _LEAST = 2**18  # below this many elements the plain expression is as fast; half as many where a gradient is recorded
 _BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
@@ -73,12 +79,26 @@ class TorchBackend(Backend):
             torch._check(n == m)  # type: ignore[no-untyped-call]  # of sizes that are not known until the call, it makes an assertion then
         return True
 
+    def agree(self, first: Any, second: Any, t: Any) -> bool:
+        kind, device, shape = type(first), first.device, first.shape
+        return bool(
+            type(second) is kind
+            and type(t) is kind
+            and second.dtype.is_floating_point
+            and t.dtype.is_floating_point
+            and second.device == device
+            and t.device == device
+            and not torch.compiler.is_compiling()
+            and second.shape == shape
+            and t.shape == shape[: t.ndim]
+        )
+
     def known_number(self, t: Any, like: Any) -> Any:
         symbolic: Any = t  # torch's stubs take no SymFloat
         return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device.type != "mps")
+        return bool(device == _CPU or device.type != "mps")
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]
@@ -98,7 +118,7 @@ class TorchBackend(Backend):
 
     @property
     def functions(self) -> Functions:
-        return _FUNCTIONS
+        return FUNCTIONS
 
     @property
     def float32(self) -> Float32:
@@ -108,9 +128,12 @@ class TorchBackend(Backend):
         return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic
 
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        if not self.has_float64(first.device):
+        device = first.device
+        if not self.has_float64(device):
             return super().evaluate(formula, first, second, t, dtype)
-        return _evaluate(formula, first, second, t if type(t) is float else placed(t, first.device), dtype)
+        if type(t) is not float and t.device != device:
+            t = placed(t, device)
+        return _evaluate(formula, first, second, t, dtype)
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
         numbers = [type(time) is float for time in (t, t_next)]
@@ -125,7 +148,7 @@ class TorchBackend(Backend):
         if any(numbers):  # torch divides a number by a tensor, and on CUDA a tensor by a number, in two roundings
             number, other = wide if numbers[0] else wide[::-1]
             wide[0 if numbers[0] else 1] = torch.full_like(other, number)
-        return formula(wide[0], wide[1], _FUNCTIONS)
+        return formula(wide[0], wide[1], FUNCTIONS)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
         return self._relabelled(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
@@ -184,7 +207,10 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     like = second if type(first) is float else first
     if torch.compiler.is_compiling():
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
-    recorded = torch.is_grad_enabled() and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
+    recorded = torch.is_grad_enabled()
+    if like.is_cpu and like.numel() < _LEAST // 2:
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
+    recorded = recorded and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
     one_pass = _fits_one_pass(formula, first, second, t, like, _LEAST // 2 if recorded else _LEAST)
     if one_pass and recorded:  # under a dispatch mode, too: what is saved depends on nothing that may change till then
         time = t if type(t) is float else widened(t, like.ndim, copy=True)
@@ -197,23 +223,24 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     out = torch.empty_like(like, dtype=dtype)
     first, second, wide, target = permuted(order, first, second, widened(t, like.ndim), out)
     with _kept.taken(_make_scratch) as scratch:
-        evaluate_in_blocks(formula, first, second, wide, target, scratch, _functions(t))
+        evaluate_in_blocks(formula, first, second, wide, target, scratch, functions(t))
     return out
 
 
 def _evaluate_plainly(formula: Formula, first: Any, second: Any, t: Any, dtype: Any, recorded: bool) -> Any:
     """Evaluate ``formula`` by tensor operations. What autograd saves of t and of inference tensors is a copy."""
     like = second if type(first) is float else first
-    if type(t) is float:
-        if like.device.type != "cpu":  # CUDA would multiply by the reciprocal of a number
-            t = like.new_full((), t, dtype=torch.float64)
-        wide, number = t, True
-    else:
+    fn, number = FUNCTIONS, True
+    if type(t) is not float:
         wide, number = widened(t, like.ndim, copy=recorded), not t.ndim
+    elif like.device.type == "cpu":
+        wide, fn = t, FLOATS
+    else:  # CUDA would multiply by the reciprocal of a number
+        wide = like.new_full((), t, dtype=torch.float64)
     if number or is_stubborn(first, recorded):
         first = double(first, copy=recorded)  # else the float64 t, or second, promotes first where the two meet
     call: Any = formula if isinstance(formula, FunctionType) else formula.__call__  # type: ignore[operator]  # see draw
-    return call(first, double(second, copy=recorded), wide, _functions(t)).to(dtype)
+    return call(first, double(second, copy=recorded), wide, fn).to(dtype=dtype)  # half the time of a positional dtype
 
 
 def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, dtype: Any) -> Any:
@@ -313,32 +340,6 @@ def _make_scratch() -> Any:
         return torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
 
 
-def _maximum(array: Any, floor: float) -> Any:
-    return array.clamp(min=floor)  # torch.maximum takes no number, and before 2.9 DTensor no clamp_min
-
-
-def _sqrt(x: Any) -> Any:
-    """Root as IEEE 754 rounds it: MKL's, which PyTorch calls on a CPU, is an ulp off in one of a hundred, or further.
-
-    (https://github.com/pytorch/pytorch/issues/188792.) What is left of x is exact by Dekker's product of halves.
-    """
-    root = torch.sqrt(x)
-    if x.device.type != "cpu":
-        return root
-    s, x = root.detach(), x.detach()
-    high = s * 134217729.0 - (s * 134217729.0 - s)
-    low = s - high
-    left = ((x - high * high) - 2 * high * low) - low * low
-    return torch.where(left.isfinite() & (s > 0), root + left / (2 * s), root)
-
-
-_FUNCTIONS = Functions(_maximum, _sqrt, torch)
-
-
-def _functions(t: Any) -> Functions:
-    return FLOATS if isinstance(t, float) else _FUNCTIONS
-
-
 class _OnePass(torch.autograd.Function):
     """A formula whose gradients are one more pass: it is linear in its arrays, with coefficients that depend on t.
 
@@ -421,7 +422,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes
                 if output is not None:
                     block = block or load(source, index, one)
                     x, y = (block, 0.0) if place == 0 else (0.0, block)
-                    output[index] = formula(x, y, now, _functions(t)).values
+                    output[index] = formula(x, y, now, functions(t)).values
                     block = None  # overwritten
     return gradients, sums
 
@@ -432,7 +433,7 @@ def _time_gradient(formula: Formula, sums: Any, t: Any) -> Any:
     return formula(first, second, Slope(t, torch.ones_like(t)), _SLOPES).slope
 
 
-_SLOPES = slopes(_FUNCTIONS)  # at the floor as clamp's own derivative has it
+_SLOPES = slopes(FUNCTIONS)  # at the floor as clamp's own derivative has it
 
 
 BACKEND = TorchBackend(torch)

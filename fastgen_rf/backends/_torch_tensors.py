@@ -1,4 +1,4 @@
-"""What a tensor tells of its memory, what is made of it on the way into a formula, and its float32 for words."""
+"""What a tensor tells of its memory, what is made of it on the way into a formula, and what a formula takes with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
-from fastgen_rf.arithmetic import Float32
+from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._words import leading_bits
 
 
@@ -80,6 +80,36 @@ def savable(array: Any) -> Any:
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
     return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+# What a formula takes besides operators
+
+
+def _maximum(array: Any, floor: float) -> Any:
+    return array.clamp(floor)  # torch.maximum takes no number, and before 2.9 DTensor no clamp_min
+
+
+def _sqrt(x: Any) -> Any:
+    """Root as IEEE 754 rounds it: MKL's, which PyTorch calls on a CPU, is an ulp off in one of a hundred, or further.
+
+    (https://github.com/pytorch/pytorch/issues/188792.) What is left of x is exact by Dekker's product of halves.
+    """
+    root = torch.sqrt(x)
+    if x.device.type != "cpu":
+        return root
+    s, x = root.detach(), x.detach()
+    high = s * 134217729.0 - (s * 134217729.0 - s)
+    low = s - high
+    left = ((x - high * high) - 2 * high * low) - low * low
+    return torch.where(left.isfinite() & (s > 0), root + left / (2 * s), root)
+
+
+FUNCTIONS = Functions(_maximum, _sqrt, torch)
+
+
+def functions(t: Any) -> Functions:
+    """What a formula takes besides operators, of a float or a tensor t."""
+    return FLOATS if isinstance(t, float) else FUNCTIONS
 
 
 # What float32 words are computed with

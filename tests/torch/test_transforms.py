@@ -375,6 +375,7 @@ def test_a_number_that_is_known_at_the_call_alone_exports(convert: Any) -> None:
     assert alpha == 0.25
 
 
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="before torch 2.8 no comparison of such sizes can be left open")
 def test_a_batch_whose_size_is_known_at_the_call_alone_compiles() -> None:
     torch._dynamo.reset()
     x, eps, t = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3)

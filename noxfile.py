@@ -420,6 +420,13 @@ def random_words(session: nox.Session) -> None:
     session.run("python", "-m", "tests.devices.random_words", *(session.posargs or ["100000000"]))
 
 
+@nox.session(name="compiled-words")
+def compiled_words(session: nox.Session) -> None:
+    """Compile every formula by inductor, made to contract and to go without float64, and compare with float64's."""
+    install(session, "-e", ".", "torch", "bench")
+    session.run("python", "-m", "tests.devices.compiled_words")
+
+
 @nox.session
 def figures(session: nox.Session) -> None:
     """Draw the pictures of the documentation's pages on timesteps and predictions anew."""

@@ -35,8 +35,8 @@ With u = 2**-24, half an ulp of float32, relative:
   view; what is left is exact.
 
 Below 2**-75 numbers lose bits to float32's underflow, and a result below 2**-126 may be some units of 2**-149 off.
-Where numbers cannot be halved (by sums those beyond 2**91), and for infinities and NaN, a result is what float32 makes
-of it.
+Where numbers cannot be halved (by sums those beyond 2**91) or pass float32's range on the way, and for infinities and
+NaN, a result is what float32 makes of it. The sign of a zero is not kept: -0 and a lower word of 0 make 0.
 """
 
 from __future__ import annotations
@@ -202,10 +202,11 @@ def _sum(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*_ordered_sum(high, low), rest)
 
 
-def _product(a: tuple[Any, ...], b: tuple[Any, ...], run: Float32) -> tuple[Any, ...]:
+def _product(a: tuple[Any, ...], b: tuple[Any, ...], run: Float32, first: Any = None) -> tuple[Any, ...]:
+    """``first`` are the halves of a's first word, where they are known."""
     if isinstance(a[0], float):
         a, b = b, a
-    halves = [_halves(word, run) for word in a[:2]]
+    halves = [first or _halves(a[0], run), *(_halves(word, run) for word in a[1:2])]
     others = halves if a[0] is b[0] else [_halves(word, run) for word in b[:2]]
     high, low = _product_of_halves(halves[0], others[0], run)
     if len(a) == len(b) == 1:
@@ -235,12 +236,13 @@ def _product_of_halves(a: tuple[Any, Any], b: tuple[Any, Any], run: Float32) -> 
 def _reciprocal(a: tuple[Any, ...], run: Float32) -> tuple[Any, ...]:
     """Two steps of long division."""
     first = 1 / a[0]
-    high, low, *rest = _product(a, (first,), run)
+    halves = _halves(a[0], run)
+    high, low, *rest = _product(a, (first,), run, halves)
     missing, error = _ordered_sum(1.0 - high, -low)
     for part in rest:
         error -= part
     second = (missing + error) / a[0]  # no product, which might meet a sum unrounded
-    high, low = _product_of_halves(_halves(a[0], run), _halves(second, run), run)
+    high, low = _product_of_halves(halves, _halves(second, run), run)
     missing = (missing - high) + (error - low)
     if len(a) > 1:
         missing = run.add_to(missing, a[1], second, -1.0)

@@ -24,9 +24,9 @@ from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
 from fastgen_rf.backends._torch_tensors import (
-    FLOAT32,
     FUNCTIONS,
     double,
+    float32,
     functions,
     is_stubborn,
     leading,
@@ -122,7 +122,7 @@ class TorchBackend(Backend):
 
     @property
     def float32(self) -> Float32:
-        return FLOAT32
+        return float32()
 
     def complement(self, t: Any) -> Any:
         return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic

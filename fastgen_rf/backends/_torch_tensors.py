@@ -126,16 +126,33 @@ def _add_to(c: Any, a: Any, b: Any, scale: float) -> Any:
     """The same in the memory of ``c``."""
     if isinstance(b, float):
         return c.add_(a, alpha=scale * b)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return torch.addcmul(c, a, b, value=scale)  # a map has no rule for addcmul_, and a compiler no need of it
     return c.addcmul_(a, b, value=scale)
 
 
 def _leading(a: Any) -> Any:
-    """``a`` rounded to 12 bits, in its bits; by sums under the old vmap, which has no views of bits."""
-    if not torch.compiler.is_compiling() and is_legacy_batchedtensor(a):
-        return leading_bits(a)
+    """``a`` rounded to 12 bits, in its bits."""
     return (a.view(torch.int32) + 0x800).bitwise_and_(-0x1000).view(torch.float32)
 
 
-FLOAT32 = Float32(torch, _plus, _add_to, _leading)
+def _leading_eagerly(a: Any) -> Any:
+    """The same in half the time, and by sums under the old vmap, which has no views of bits."""
+    if is_legacy_batchedtensor(a):
+        return leading_bits(a)
+    return (a.view(torch.int32) + _HALF).bitwise_and_(_MASK).view(torch.float32)
+
+
+def float32() -> Float32:
+    """What serves a call from here: for eyes that look on, nothing in place and no tensors but the call's."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+    ):
+        return _TRACED
+    return _EAGER
+
+
+# As torch makes them of Python numbers, but for each call anew.
+_HALF, _MASK = (torch.tensor(number, dtype=torch.int32, device="cpu") for number in (0x800, -0x1000))
+_EAGER = Float32(torch, _plus, _add_to, _leading_eagerly)
+_TRACED = Float32(torch, _plus, _plus, _leading)

@@ -12,7 +12,16 @@ import pytest
 
 from fastgen_rf import _formulas
 from fastgen_rf.arithmetic import Float32
-from fastgen_rf.arithmetic._words import FUNCTIONS, Words, leading_bits, plus
+from fastgen_rf.arithmetic._words import (
+    FUNCTIONS,
+    Words,
+    _halves,
+    _ordered_sum,
+    _product_of_halves,
+    _two_sum,
+    leading_bits,
+    plus,
+)
 from tests.cases.without_float64 import HALVED, check_halves
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -87,9 +96,21 @@ def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes():
             assert np.array_equal((words(half) + words(tiny)).float32(), (half + tiny).astype(np.float32))
 
 
+BOUNDS = {operator.add: 4, operator.sub: 4, operator.mul: 8, operator.truediv: 30}
+"""Largest error that the module states, in 2**-72 of the larger operand of a sum and of any other result."""
+
+
+def hard(seed):
+    """Pairs of float64: random, next to each other or to a quotient of 1, and with products of 54 bits."""
+    a, b = samples(seed, 2000), samples(seed + 1, 2000)
+    near = a * (1 + np.tile([1.0, -1.0], 1000) * 2.0 ** -np.random.default_rng(seed).integers(1, 53, 2000))
+    odd, other = 2.0**26 + np.arange(1, 2001, 2), 2.0**27 - np.arange(1, 2001, 2)
+    return np.concatenate([a, a, -a, odd]), np.concatenate([b, near, 1 / near, other])
+
+
 @every_operation
 def test_the_exact_result_is_met_within_the_stated_error(operate):
-    a, b = samples(5, 2000), samples(6, 2000)
+    a, b = hard(5)
     check_error(operate, operate(words(a), words(b)).parts, a, b)
 
 
@@ -97,7 +118,29 @@ def check_error(operate, parts, a, b):
     for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
         exact = operate(Fraction(x), Fraction(y))
         size = max(abs(x), abs(y)) if operate in (operator.add, operator.sub) else abs(exact)
-        assert abs(sum(Fraction(float(part[i])) for part in parts) - exact) <= 30 * Fraction(size) / 2**72
+        assert abs(total(parts, i) - exact) <= BOUNDS[operate] * Fraction(size) / 2**72
+
+
+def total(parts, i):
+    return sum(Fraction(float(part[i])) for part in parts)
+
+
+def test_a_square_root_is_met_within_the_stated_error():
+    a = np.abs(np.concatenate([samples(15, 2000), samples(16, 1000) ** 2, 1 + samples(17, 1000) * 2.0**-40]))
+    parts = FUNCTIONS.sqrt(words(a)).parts
+    for i, x in enumerate(a.tolist()):
+        assert abs(total(parts, i) ** 2 - Fraction(x)) <= 2 * 20 * Fraction(x) / 2**72
+
+
+def test_products_of_halves_and_sums_of_two_are_exact():
+    a, b = (values.astype(np.float32) for values in hard(18))
+    product = _product_of_halves(_halves(a, NUMPY), _halves(b, NUMPY), NUMPY)
+    pair = _two_sum(a, b)
+    large, small = np.where(np.abs(a) >= np.abs(b), (a, b), (b, a))
+    ordered = _ordered_sum(large, small)
+    for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        assert total(product, i) == Fraction(x) * Fraction(y)
+        assert total(pair, i) == total(ordered, i) == Fraction(x) + Fraction(y)
 
 
 def test_a_square_root_is_rounded_as_float64_rounds():
@@ -216,7 +259,7 @@ def test_contraction_changes_nothing(formula):
 
 @every_operation
 def test_a_contracted_operation_is_within_the_stated_error(operate):
-    a, b = samples(13, 2000), samples(14, 2000)
+    a, b = hard(13)
     one, two = (Words(tuple(map(Contracted, words(x).parts)), None, CONTRACTING) for x in (a, b))
     one.single, two.single = one.parts[0], two.parts[0]
     check_error(operate, [part.single for part in operate(one, two).parts], a, b)

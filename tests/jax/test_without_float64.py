@@ -44,6 +44,12 @@ def test_jit_with_a_python_float_t_gives_float64s_numbers(call, t):
     assert off(np.asarray(got), wanted(call, first, second, t)) == 0
 
 
+def test_the_compiler_does_contract():
+    """The twin of the tests above: the same compiler rounds ``a b + a`` once."""
+    a, b = arrays((1.0, 1.0))
+    assert off(np.asarray(jax.jit(lambda a, b: a * b + a)(a, b)), a * b + a) > 0.1 * a.size
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_an_eager_call_gives_float64s_numbers(call):
     first, second = arrays((1.0, 1.0))

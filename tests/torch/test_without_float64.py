@@ -9,6 +9,7 @@ import torch._inductor.config as inductor
 
 from fastgen_rf.backends._torch import BACKEND, TorchBackend
 from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, HALVED, arrays, check_halves, off, wanted
+from tests.devices.compiled_words import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
 
@@ -54,6 +55,14 @@ def test_the_compiler_does_contract():
     a, b = arrays((1.0, 1.0))
     got = torch.compile(lambda a, b: a * b + a, fullgraph=True)(tensor(a), tensor(b))
     assert off(got.numpy(), a * b + a) > 0.1 * a.size
+
+
+@pytest.mark.parametrize(("call", "kind"), [("v to v_vp", 0), ("x0 to v", 1), ("ode_step to t", 2), ("x0_to_eps", 3)])
+def test_compiled_results_are_float64s_beside_a_sum_that_is_contracted(call, kind):
+    """Of all formulas four, by every operation; ``python -m tests.devices.compiled_words`` runs all."""
+    *_, apart, size, contracted = compare(call, kind)
+    assert apart == 0
+    assert contracted > 0.1 * size
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -143,16 +143,13 @@ def _leading_eagerly(a: Any) -> Any:
 
 def float32() -> Float32:
     """What serves a call from here: for eyes that look on, nothing in place and no tensors but the call's."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-    ):
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return _TRACED
-    return _EAGER
+    return _MAPPED if torch._C._are_functorch_transforms_active() else _EAGER
 
 
 # As torch makes them of Python numbers, but for each call anew.
 _HALF, _MASK = (torch.tensor(number, dtype=torch.int32, device="cpu") for number in (0x800, -0x1000))
 _EAGER = Float32(torch, _plus, _add_to, _leading_eagerly)
 _TRACED = Float32(torch, _plus, _plus, _leading)
+_MAPPED = Float32(torch, _plus, _plus, leading_bits)  # torch 2.6 maps no view of bits

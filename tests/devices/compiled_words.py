@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import torch
 import torch._inductor.config as inductor
-from tqdm import tqdm
 
 from fastgen_rf.backends._torch import TorchBackend
 from tests.cases.without_float64 import ARRAY_TIMES, CALLS, arrays, off, wanted
@@ -35,6 +34,8 @@ KINDS = [
 
 def main() -> None:
     """Compile and compare, in as many processes as there are cores."""
+    from tqdm import tqdm  # which the tests that compare do without
+
     differ = count = 0
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), spawned, torch.set_num_threads, (1,)) as pool:

@@ -208,7 +208,7 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     if torch.compiler.is_compiling():
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     recorded = torch.is_grad_enabled()
-    if like.is_cpu and like.numel() < _LEAST // 2:
+    if like.is_cpu and like.numel() < _LEAST // 2 and "cpu" not in _FUSED_ON:  # but in the tests of kernels
         return _evaluate_plainly(formula, first, second, t, dtype, recorded)
     recorded = recorded and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
     one_pass = _fits_one_pass(formula, first, second, t, like, _LEAST // 2 if recorded else _LEAST)

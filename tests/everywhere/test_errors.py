@@ -25,6 +25,7 @@ ARGUMENTS = {
     "x0_to_flow": ("x0", "x_t"),
 }
 every_formula = pytest.mark.parametrize("formula", sorted(ARGUMENTS))
+every_time = pytest.mark.parametrize("t", [0.5, (0.5, 0.5)], ids=["a float t", "an array t"])
 every_coefficient = pytest.mark.parametrize("coefficient", [rf.rf_alpha, rf.rf_sigma])
 
 
@@ -34,8 +35,10 @@ def raises(kind, *parts):
 
 
 def call(xp, formula, **bad):
-    """Call a formula with good arguments save ``bad``, by the names first, second and t."""
+    """Call a formula with good arguments save ``bad``, by the names first, second and t, a tuple for an array."""
     good = {"first": xp.array(np.ones((2, 3))), "second": xp.array(np.ones((2, 3))), "t": 0.5}
+    if isinstance(bad.get("t"), tuple):
+        bad["t"] = xp.array(np.array(bad["t"]))
     return getattr(rf, formula)(*(good | bad).values())
 
 
@@ -64,12 +67,13 @@ def test_t_that_is_neither_number_nor_array_is_a_type_error(xp, formula, bad):
 
 
 @every_formula
+@every_time
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
-def test_arrays_that_are_not_real_floating_are_a_type_error(xp, formula, place, dtype):
+def test_arrays_that_are_not_real_floating_are_a_type_error(xp, formula, place, dtype, t):
     bad = other_dtype(xp, np.ones((2, 3)), dtype)
     with raises(TypeError, f"{ARGUMENTS[formula][place]} must be a real floating array", dtype):
-        call(xp, formula, **{("first", "second")[place]: bad})
+        call(xp, formula, t=t, **{("first", "second")[place]: bad})
 
 
 @every_formula
@@ -114,11 +118,12 @@ def test_expand_like_refuses_two_frameworks(xp):
 
 
 @every_formula
+@every_time
 @pytest.mark.parametrize("shape", [(2,), (2, 3, 1), (3, 2), (1, 3), ()], ids=str)
-def test_arrays_of_two_shapes_are_a_value_error(xp, formula, shape):
+def test_arrays_of_two_shapes_are_a_value_error(xp, formula, shape, t):
     first, second = ARGUMENTS[formula]
     with raises(ValueError, f"{first} and {second} must have the same shape", r"\(2, 3\)"):
-        call(xp, formula, second=xp.array(np.ones(shape)))
+        call(xp, formula, t=t, second=xp.array(np.ones(shape)))
 
 
 @every_formula

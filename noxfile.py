@@ -5,8 +5,9 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI the lowest and the newest versions run every test with a quarter of its cases, each session with another quarter:
-the cases are all run on the versions between. Asked for by name, ``nox -s tests-minimum``, they run all.
+In CI every test runs on each of JAX's versions, but its cases are dealt out, since compiling them is what takes long:
+half to ``tests-jax``, a sixth each to the lowest versions and to the newest on Python 3.12 and 3.13. The other
+frameworks run all in their own sessions. Asked for by name, ``nox -s tests-jax``, a session runs all of its cases.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def jax_cache(session: nox.Session) -> dict[str, str]:
 
 
 # XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
-# tests-jax runs with all of them.
+# tests-jax runs with all of them, and so do the tests that are about what they do.
 UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -206,13 +207,21 @@ def typing(session: nox.Session) -> None:
     session.run("pyright")
 
 
+def cases(share: str) -> tuple[str, ...]:
+    """All cases of each test where a session is asked for by its name; in CI, where others run the rest, a share."""
+    return () if asked_by_name else ("--cases", share)
+
+
 def tests_on(framework: str) -> Callable[[nox.Session], None]:
     """Session body that tests one framework in an environment where it is the only one."""
 
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        run_pytest(session, "--backend", framework, env=jax_cache(session) if framework == "jax" else None)
+        if framework == "jax":
+            run_pytest(session, "--backend", framework, *cases("0/2"), env=jax_cache(session))
+        else:
+            run_pytest(session, "--backend", framework)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
     return tests
@@ -234,16 +243,11 @@ def tests_triton(session: nox.Session) -> None:
 MANY = "numpy,array_api_strict,dask,jax"
 
 
-def cases(share: str) -> tuple[str, ...]:
-    """All cases of each test where a session is asked for by its name; in CI, where others run them all, a share."""
-    return () if asked_by_name else ("--cases", share)
-
-
 @nox.session(name="tests-minimum", python="3.11", tags=["ci", "tests"])
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *cases("0/4"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *cases("1/6"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -261,7 +265,7 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    share = {"3.12": "1/4", "3.13": "2/4"}[str(session.python)]
+    share = {"3.12": "3/6", "3.13": "5/6"}[str(session.python)]
     run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
 
 
@@ -458,7 +462,8 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-The lowest versions and Python 3.12 and 3.13 run every test with a quarter of its cases in CI, and with all by name.
+In CI the lowest versions and Python 3.12 and 3.13 run every test with a sixth of its cases each, and JAX with the other
+half on Python 3.11; a session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

@@ -6,8 +6,9 @@ and checks that no other is there, so that its passing proves that the others ar
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
 In CI every test runs on each of JAX's versions, but its cases are dealt out, since compiling them is what takes long:
-half to ``tests-jax``, a sixth each to the lowest versions and to the newest on Python 3.12 and 3.13. The other
-frameworks run all in their own sessions. Asked for by name, ``nox -s tests-jax``, a session runs all of its cases.
+half to ``tests-jax``, a sixth each to the lowest versions and to the newest on Python 3.12 and 3.13; the sixth of a
+Python that is missing is not run. The other frameworks run all in their own sessions. Asked for by name,
+``nox -s tests-jax``, a session runs all of its cases.
 """
 
 from __future__ import annotations

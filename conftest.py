@@ -20,6 +20,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# With more threads than cores PyTorch's operations wait for each other: tests of large arrays took four times as long.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 # A test that says nothing else searches a little, and the same every time; ``--hypothesis-profile fuzz`` searches on.
 settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("fuzz", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))

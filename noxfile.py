@@ -363,9 +363,7 @@ def demo(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Run the longer programs of the documentation in a reduced size, and see that what goes wrong is noticed."""
     install(session, "-e", ".[torch,jax]", "runner", "examples")
-    # With more threads than cores PyTorch's small operations wait for each other, and the session takes minutes
-    alone = {"OMP_NUM_THREADS": "1"}
-    run_pytest(session, "--backend", "numpy", "--examples", "tests/examples", env=jax_cache(session) | alone)
+    run_pytest(session, "--backend", "numpy", "--examples", "tests/examples", env=jax_cache(session))
 
 
 nox.options.tags = ["ci"]
@@ -384,7 +382,7 @@ def gpu(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(name="gpu-bench", venv_backend="none")
-@nox.parametrize("table", [nox.param(name, id=name) for name in ("sizes", "formulas", "shapes", "memory")])
+@nox.parametrize("table", [nox.param(name, id=name) for name in ("sizes", "images", "formulas", "shapes", "memory")])
 @nox.parametrize("backend", ON_CUDA)
 def gpu_bench(session: nox.Session, backend: str, table: str) -> None:
     """Measure one table of one framework on CUDA; the figures go to build/."""

@@ -77,30 +77,34 @@ def values(operand: Any) -> Any:
     return operand.values if isinstance(operand, InPlace) else operand
 
 
+def loaded(array: Any, scratch: Any) -> Any:
+    """``array``, copied to ``scratch``, as an operand of formulas; a float as it is."""
+    if isinstance(array, float):
+        return array
+    held = scratch[: math.prod(array.shape)].reshape(array.shape)
+    held[...] = array
+    return InPlace(held)
+
+
 def evaluate_in_blocks(
-    formula: Formula, first: Any, second: Any, t: Any, out: Any, scratch: Any, fn: Functions
+    formula: Formula,
+    first: Any,
+    second: Any,
+    t: Any,
+    out: Any,
+    scratch: Any,
+    fn: Functions,
+    load: Callable[[Any, Any], Any] = loaded,
 ) -> None:
     """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
 
-    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` a float64 array of shape (2, block size).
+    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` two float64 arrays of a block's size.
     One of ``first`` and ``second`` may be the float 0.0: a formula is linear in them, its values there its gradients.
     """
-    for index in blocks(out.shape, scratch.shape[1]):
-        target = out[index]
-        x = load(first, index, scratch[0])
-        y = load(second, index, scratch[1])
-        at = t if isinstance(t, float) else t[on_singletons(index, t.shape)]
-        target[...] = values(formula(x, y, at, fn))
-
-
-def load(array: Any, index: Index, scratch: Any) -> Any:
-    """One block of ``array``, copied to ``scratch``; a float as it is."""
-    if isinstance(array, float):
-        return array
-    source = array[index]
-    values = scratch[: math.prod(source.shape)].reshape(source.shape)
-    values[...] = source
-    return InPlace(values)
+    one, two = scratch
+    for index in blocks(out.shape, len(one)):
+        x, y = load(part(first, index), one), load(part(second, index), two)
+        out[index] = values(formula(x, y, part(t, index), fn))
 
 
 def blocks(shape: Any, size: int) -> Iterator[Index]:
@@ -120,8 +124,13 @@ def blocks(shape: Any, size: int) -> Iterator[Index]:
             yield (*outer, slice(start, start + step))
 
 
-def on_singletons(index: Index, shape: Any) -> Index:
-    """``index`` for an array of ``shape`` that broadcasts along its singleton axes."""
-    return tuple(
-        at if n != 1 else 0 if isinstance(at, int) else slice(None) for at, n in zip(index, shape, strict=False)
-    )
+def part(array: Any, index: Index) -> Any:
+    """The block of ``array`` at ``index``, broadcast along singleton axes; a float as it is."""
+    if isinstance(array, float):
+        return array
+    return array[
+        tuple(
+            at if n != 1 else 0 if isinstance(at, int) else slice(None)
+            for at, n in zip(index, array.shape, strict=False)
+        )
+    ]

@@ -6,6 +6,7 @@ derivative, in plain arithmetic that every transformation of a framework follows
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fastgen_rf._typing import Formula
@@ -67,6 +68,7 @@ def functions(fn: Functions) -> Functions:
     return Functions(maximum, sqrt)
 
 
+@functools.lru_cache
 def coefficients(formula: Formula) -> tuple[float | None, float | None]:
     """Coefficients of a formula's two arrays: 0.0 for one that it does not use, None where they change with t."""
     early, late = (

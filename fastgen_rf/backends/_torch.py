@@ -19,7 +19,7 @@ from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
-from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, load, on_singletons
+from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, part
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
@@ -30,6 +30,7 @@ from fastgen_rf.backends._torch_tensors import (
     functions,
     is_stubborn,
     leading,
+    loaded,
     memory_order,
     needs_gradient,
     permuted,
@@ -48,7 +49,8 @@ except ImportError:  # before torch 2.8, where bool() of a size that changes is 
 
 _CPU = torch.device("cpu")
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
-_LEAST = 2**18  # below this many elements the plain expression is as fast; half as many where a gradient is recorded
+_WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
+_LEAST = 2**18  # below this many elements the plain expression is as fast
 _BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -208,22 +210,33 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
     if torch.compiler.is_compiling():
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     recorded = torch.is_grad_enabled()
-    if like.is_cpu and like.numel() < _LEAST // 2 and "cpu" not in _FUSED_ON:  # but in the tests of kernels
+    if like.is_cpu and like.numel() < _LEAST and "cpu" not in _FUSED_ON:  # but in the tests of kernels
         return _evaluate_plainly(formula, first, second, t, dtype, recorded)
     recorded = recorded and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
-    one_pass = _fits_one_pass(formula, first, second, t, like, _LEAST // 2 if recorded else _LEAST)
-    if one_pass and recorded:  # under a dispatch mode, too: what is saved depends on nothing that may change till then
+    if not _fits_one_pass(formula, first, second, t, like):
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
+    if recorded:  # under a dispatch mode, too: what is saved depends on nothing that may change till then
         time = t if type(t) is float else widened(t, like.ndim, copy=True)
         return _OnePass.apply(formula, first, second, time, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
-    if not one_pass or torch._C._len_torch_dispatch_stack():
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
+    return _evaluate_in_one_pass(formula, first, second, t, dtype)
+
+
+def _evaluate_in_one_pass(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel or in blocks, but where a dispatch mode is to see the operations."""
+    like = second if type(first) is float else first
+    if torch._C._len_torch_dispatch_stack():
+        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     if like.device.type in _FUSED_ON:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
-    order = memory_order(like)
-    out = torch.empty_like(like, dtype=dtype)
-    first, second, wide, target = permuted(order, first, second, widened(t, like.ndim), out)
-    with _kept.taken(_make_scratch) as scratch:
-        evaluate_in_blocks(formula, first, second, wide, target, scratch, functions(t))
+    wide, fn = widened(t, like.ndim), functions(t)
+    with _kept.taken(_make_scratch) as (one, two):
+        if like.numel() <= _WHOLE:
+            strides = like.stride()
+            x, y = loaded(first, one, strides), loaded(second, two, strides)
+            return formula(x, y, wide, fn).values.to(dtype=dtype, copy=True)
+        out = torch.empty_like(like, dtype=dtype)
+        first, second, wide, target = permuted(memory_order(like), first, second, wide, out)
+        evaluate_in_blocks(formula, first, second, wide, target, (one[:_BLOCK], two[:_BLOCK]), fn, loaded)
     return out
 
 
@@ -272,16 +285,18 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
 
 
 def _fits_one_pass(
-    formula: Formula, first: Any, second: Any, t: Any, like: Any, least: int, order: list[int] | None = None
+    formula: Formula, first: Any, second: Any, t: Any, like: Any, order: list[int] | None = None
 ) -> bool:
     """Whether one pass applies: tensors of one dense layout that nothing but autograd and dispatch modes watch.
 
-    On the CPU ``least`` elements or more, in blocks; on CUDA any that a kernel can read.
+    On the CPU large ones, in blocks; on CUDA any that a kernel can read.
     """
     kind = like.device.type
     return bool(
-        (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= least))
-        and all(type(a) in _PLAIN for a in (first, second, t))
+        (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= _LEAST))
+        and type(first) in _PLAIN
+        and type(second) in _PLAIN
+        and type(t) in _PLAIN
         and like.layout is torch.strided
         and (type(first) is float or type(second) is float or first.stride() == second.stride())
         and not torch._C._are_functorch_transforms_active()
@@ -309,7 +324,7 @@ def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: An
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
         if copies != t.numel() and 8 * copies > like.numel():
             return False
-        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST // 2:
+        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST:
             return False  # the gradient of t takes some twenty small kernels, more than autograd's
     return like.numel() > 0 and _has_kernels(like.device)
 
@@ -337,7 +352,7 @@ _kept = Scratch()
 
 def _make_scratch() -> Any:
     with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-        return torch.empty((2, _BLOCK), dtype=torch.float64, device="cpu")
+        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu")
 
 
 class _OnePass(torch.autograd.Function):
@@ -359,7 +374,7 @@ class _OnePass(torch.autograd.Function):
         moving = (ctx.needs_input_grad[3] and a is None for a in ctx.coefficients)
         arrays = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
         ctx.save_for_backward(*(savable(array) for array in (*arrays, t)))
-        return _evaluate(formula, first, second, t, dtype)
+        return _evaluate_in_one_pass(formula, first, second, t, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -374,8 +389,8 @@ class _OnePass(torch.autograd.Function):
         like = grad if dense else torch.empty_like(grad, device="meta")  # expanded by a sum, most often
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
         unwatched = in_blocks and not torch._C._len_torch_dispatch_stack()
-        if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, _LEAST // 2, memory_order(like)):
-            gradients, sums = _backward_in_blocks(ctx.formula, grad, (first, second), time, dtypes, memory_order(like))
+        if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, memory_order(like)):
+            gradients, sums = _backward_in_blocks(ctx.formula, grad, like, (first, second), time, dtypes)
         else:
             gradients, sums = _backward(ctx.formula, grad, (first, second), time, dtypes)
         for_first, for_second = (grad if is_grad else x for x, is_grad in zip(gradients, same, strict=True))
@@ -398,31 +413,36 @@ def _sum(grad: Any, array: Any, shape: Any) -> Any:
         return (grad.double() * array.double()).sum_to_size(shape)
     total = torch.zeros(shape, dtype=torch.float64, device=grad.device)
     for index in blocks(grad.shape, _BLOCK_ON_DEVICE):
-        part = total[on_singletons(index, total.shape)]
-        part += (grad[index].double() * array[index].double()).sum_to_size(part.shape)
+        here = part(total, index)
+        here += (grad[index].double() * array[index].double()).sum_to_size(here.shape)
     return total
 
 
-def _backward_in_blocks(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any, order: Any) -> Any:
-    """Do what ``_backward`` does, reading grad from memory once, in the order of the gradients' axes."""
+def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
+    """Do what ``_backward`` does in one pass, by the coefficients of the arrays, in the layout of a dense ``like``."""
+    fn = functions(t)
+    factors = [formula(1.0, 0.0, t, fn), formula(0.0, 1.0, t, fn)]
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(t) for array in arrays]
-    source, time, *others = permuted(order, grad, t, *arrays, *gradients, *sums)
-    inputs, outputs, totals = others[:2], others[2:4], others[4:]
+    views: Any = [grad, like, *factors, *arrays, *gradients, *sums]
+    whole = grad.numel() <= _WHOLE
+    if not whole:
+        views = permuted(memory_order(like), *views)
+    source, layout = views[:2]
+    factors, inputs, outputs, totals = views[2:4], views[4:6], views[6:8], views[8:]
     with _kept.taken(_make_scratch) as (one, two):
-        for index in blocks(source.shape, _BLOCK):
-            now = time if isinstance(time, float) else time[on_singletons(index, time.shape)]
-            block = load(source, index, one)
+        for index in blocks(source.shape, _WHOLE if whole else _BLOCK):
+            strides = layout[index].stride()
+            block = loaded(source[index], one, strides)
             for array, total in zip(inputs, totals, strict=True):
                 if array is not None:
-                    product = load(array, index, two) * block.values
-                    part = total[on_singletons(index, total.shape)]
-                    part += product.values.sum_to_size(part.shape)
-            for place, output in enumerate(outputs):
+                    product = loaded(array[index], two, strides) * block.values
+                    here = part(total, index)
+                    here += product.values.sum_to_size(here.shape)
+            for factor, output in zip(factors, outputs, strict=True):
                 if output is not None:
-                    block = block or load(source, index, one)
-                    x, y = (block, 0.0) if place == 0 else (0.0, block)
-                    output[index] = formula(x, y, now, functions(t)).values
+                    block = block or loaded(source[index], one, strides)
+                    output[index] = (block * part(factor, index)).values
                     block = None  # overwritten
     return gradients, sums
 

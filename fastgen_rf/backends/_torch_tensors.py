@@ -8,6 +8,7 @@ import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
+from fastgen_rf.arithmetic._inplace import InPlace
 from fastgen_rf.arithmetic._words import leading_bits
 
 
@@ -79,7 +80,30 @@ def savable(array: Any) -> Any:
 
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
-    return [a.detach().permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+    return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+class InPlaceTensor(InPlace):
+    """A scratch tensor as an operand: a tensor on its left leaves the operation to it."""
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do at once what torch leads to by an error, at ten times the cost."""
+        return _REFLECTED[function](args[1], args[0]) if function in _REFLECTED else NotImplemented
+
+
+_REFLECTED = {
+    torch.Tensor.add: InPlace.__radd__,
+    torch.Tensor.sub: InPlace.__rsub__,
+    torch.Tensor.mul: InPlace.__rmul__,
+}
+
+
+def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
+    """A tensor, copied to ``scratch`` with ``strides``, its own if it is dense; a float as it is."""
+    if type(array) is float:
+        return array
+    return InPlaceTensor(scratch.as_strided(array.shape, strides or array.stride()).copy_(array))
 
 
 # What a formula takes besides operators

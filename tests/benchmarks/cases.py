@@ -31,7 +31,8 @@ SHAPES = (
     ("float t", (4, 16, 21, 40, 40), "float"),
     ("t needs no gradient", (4, 16, 21, 40, 40), "no gradient"),
 )
-TABLES = ("sizes", "formulas", "shapes")
+IMAGES = ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64))  # where one pass begins to pay
+TABLES = ("sizes", "images", "formulas", "shapes")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def cases(
         if "sizes" in tables:
             for op, direction in few:
                 yield from (Case("sizes", op, direction, dtype, s) for s in (QUICK_SIZES if quick else SIZES))
+        if "images" in tables:
+            yield from (Case("images", op, direction, dtype, s) for op, direction in every for s in IMAGES)
         if "formulas" in tables:
             yield from (Case("formulas", op, direction, dtype, LATENT) for op, direction in every)
         if "shapes" in tables:

@@ -46,7 +46,8 @@ every_conversion = pytest.mark.parametrize(
 )
 
 SMALL = (4, 3, 5, 7)
-LARGE = (4, 16, 72, 72)  # 331,776 elements: enough for the pass in blocks, of two samples each
+ONE_BLOCK = (4, 16, 72, 72)  # 331,776 elements: enough for one pass, as a whole
+LARGE = (4, 16, 96, 96)  # 589,824 elements: enough for the pass in blocks, of a sample each
 both_sizes = pytest.mark.parametrize("shape", [pytest.param(SMALL, id="small"), pytest.param(LARGE, id="large")])
 
 

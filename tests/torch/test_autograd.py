@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
+    ONE_BLOCK,
     SMALL,
     Conversion,
     both_sizes,
@@ -116,6 +117,7 @@ OTHERWISE_MIXED = (torch.bfloat16, torch.float64, torch.float32)
     ("shape", "dtypes"),
     [
         *((SMALL, dtypes) for dtypes in (SINGLE, HALF, MIXED, OTHERWISE_MIXED)),
+        (ONE_BLOCK, SINGLE),
         (LARGE, SINGLE),
         (LARGE, OTHERWISE_MIXED),
     ],
@@ -137,17 +139,18 @@ def test_each_subset_of_arguments_gets_float64_s_gradient_in_its_own_dtype(
     ("shape", "t_shape", "dtype"),
     [
         ((1, 400_001), (1,), torch.float32),
-        ((1, 400_001), (1,), torch.bfloat16),
+        ((1, 600_001), (1,), torch.bfloat16),
         ((20_000, 17), (20_000,), torch.float32),
-        ((20_000, 17), (20_000,), torch.bfloat16),
+        ((40_000, 17), (40_000,), torch.bfloat16),
         ((400_001,), (400_001,), torch.float32),
         ((4, 8, 16, 40, 20), (4, 8), torch.float32),
-        ((4, 8, 16, 40, 20), (4, 8), torch.bfloat16),
+        ((4, 8, 16, 40, 30), (4, 8), torch.bfloat16),
         ((4, 8, 16, 40, 20), (4, 8), torch.float64),
-        ((4, 8, 16, 40, 20), (4, 1, 16), torch.float32),
+        ((4, 8, 16, 40, 30), (4, 1, 16), torch.float32),
         ((4, 8, 16, 40, 20), (1, 8), torch.float32),
-        ((4, 8, 16, 40, 20), (1,), torch.bfloat16),
+        ((4, 8, 16, 40, 30), (1,), torch.bfloat16),
         ((4, 8, 16, 40, 20), (), torch.float32),
+        (ONE_BLOCK, ONE_BLOCK, torch.float32),
         (LARGE, LARGE, torch.float32),
         *((SMALL, t_shape, dtype) for t_shape in T_SHAPES for dtype in (torch.float64, torch.bfloat16)),
     ],
@@ -190,7 +193,9 @@ def test_gradients_of_empty_arrays_are_empty_or_zero(conversion: Conversion) -> 
     ],
 )
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [(SMALL, torch.float32), (SMALL, torch.bfloat16), (LARGE, torch.float32)], ids=str
+    ("shape", "dtype"),
+    [(SMALL, torch.float32), (SMALL, torch.bfloat16), (ONE_BLOCK, torch.float32), (LARGE, torch.float32)],
+    ids=str,
 )
 def test_gradients_in_every_layout(
     conversion: Conversion, layout: str, upstream_layout: str, shape: tuple[int, ...], dtype: torch.dtype

@@ -22,6 +22,7 @@ from fastgen_rf.backends._torch_tensors import placed
 from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
+    ONE_BLOCK,
     SMALL,
     Conversion,
     assert_same_bits,
@@ -31,7 +32,7 @@ from tests.torch.plain import (
     ulps_apart,
 )
 
-SHAPES = [(4,), (4, 16, 48, 48), LARGE]  # plain operations, blocks for the gradient alone, and blocks
+SHAPES = [(4,), (4, 16, 48, 48), ONE_BLOCK, LARGE]  # plain operations twice, one block, and blocks
 every_size = pytest.mark.parametrize("shape", SHAPES, ids=str)
 DTYPES = [(torch.float64,) * 3, (torch.bfloat16, torch.bfloat16, torch.float32)]
 

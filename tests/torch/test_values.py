@@ -18,6 +18,7 @@ from tests.torch.plain import (
     CONVERSIONS,
     LARGE,
     LAYOUTS,
+    ONE_BLOCK,
     SMALL,
     Conversion,
     assert_same_bits,
@@ -36,7 +37,12 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [*((SMALL, dtype) for dtype in DTYPES), (LARGE, torch.float32), (LARGE, torch.bfloat16)],
+    [
+        *((SMALL, dtype) for dtype in DTYPES),
+        (ONE_BLOCK, torch.float32),
+        (LARGE, torch.float32),
+        (LARGE, torch.bfloat16),
+    ],
     ids=str,
 )
 def test_every_layout_gives_the_bits_and_strides_of_the_float64_expression(
@@ -110,6 +116,8 @@ def test_mixed_dtypes_round_once_to_the_dtype_that_the_table_names(
         (LARGE, (1,), torch.bfloat16),
         (LARGE, (4,), torch.float64),
         (LARGE, (4,), torch.bfloat16),
+        (ONE_BLOCK, (4, 16), torch.float32),
+        (ONE_BLOCK, (4,), torch.float64),
         (LARGE, (4, 16), torch.float32),
         (LARGE, (1, 16), torch.float16),
         (LARGE, (4, 1, LARGE[-1]), torch.float32),
@@ -267,14 +275,15 @@ def test_values_do_not_depend_on_the_default_dtype(
 
 
 @every_conversion
-def test_values_do_not_depend_on_the_number_of_threads(conversion: Conversion) -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_values_do_not_depend_on_the_number_of_threads(conversion: Conversion, threads: int) -> None:
     first, second, t = randn(*LARGE, seed=1), randn(*LARGE, seed=2), times(LARGE[0])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         result = conversion.ours(first, second, t)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     assert_same_bits(result, conversion.plain(first, second, t))
 
 

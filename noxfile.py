@@ -40,6 +40,7 @@ PINS = """
 array-api-compat==1.16.0
 array-api-strict==2.6.1
 build==1.6.1
+coverage==7.17.5
 dask==2026.8.0
 diffusers==0.42.1
 distributed==2026.8.0
@@ -414,6 +415,20 @@ def mutation(session: nox.Session) -> None:
     install(session, "-e", ".", "runner", "bfloat16", "mutation")
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Find the lines and branches that no test on a CPU reaches, and hold them against the list in tests/."""
+    install(session, "-e", ".[torch,jax]", "runner", "recipes", *TESTED_GROUPS, "coverage")
+    install(session, TRITON)
+    session.run("coverage", "erase")
+    every, triton = ("--backend", ",".join(FRAMEWORKS)), ("--backend", "torch", "--triton", "tests/torch/triton")
+    for options in (every, triton, ("--stand-in",)):
+        arguments = ("-m", "pytest", "--numprocesses", "auto", *options, *session.posargs)
+        session.run("coverage", "run", *arguments, env=jax_cache(session))
+    session.run("coverage", "combine", "--quiet")
+    session.run("python", "-m", "tests.uncovered")
 
 
 @nox.session(name="random-words")

@@ -1,7 +1,8 @@
 """PyTorch: plain tensor methods, which autograd, ``torch.func``, ``torch.compile`` and DTensor all follow.
 
-Large CPU tensors that nothing but autograd watches take one pass in blocks instead; ``_fits_one_pass`` decides.
-Namespaces wrapped by array_api_compat are not used: a tensor method costs a fraction of a wrapped call.
+Large CPU tensors that nothing but autograd watches take one pass in blocks instead, up to 4 MiB of float64 as one
+block; ``_fits_one_pass`` decides. Namespaces wrapped by array_api_compat are not used: a tensor method costs a fraction
+of a wrapped call.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _CPU = torch.device("cpu")
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
+_LEAST_ON_DEVICE = 2**17  # the same there, where t needs a gradient
 _BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -222,11 +224,12 @@ def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> 
 
 
 def _evaluate_in_one_pass(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    """Evaluate ``formula`` in one kernel or in blocks, but where a dispatch mode is to see the operations."""
+    """Evaluate ``formula`` in one kernel, in one block or in several, but where a mode is to see the operations."""
     like = second if type(first) is float else first
-    if torch._C._len_torch_dispatch_stack():
+    fused = like.device.type in _FUSED_ON
+    if torch._C._len_torch_dispatch_stack() or (torch._C._len_torch_function_stack() and not fused):
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
-    if like.device.type in _FUSED_ON:
+    if fused:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
     wide, fn = widened(t, like.ndim), functions(t)
     with _kept.taken(_make_scratch) as (one, two):
@@ -324,7 +327,7 @@ def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: An
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
         if copies != t.numel() and 8 * copies > like.numel():
             return False
-        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST:
+        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST_ON_DEVICE:
             return False  # the gradient of t takes some twenty small kernels, more than autograd's
     return like.numel() > 0 and _has_kernels(like.device)
 
@@ -358,10 +361,10 @@ def _make_scratch() -> Any:
 class _OnePass(torch.autograd.Function):
     """A formula whose gradients are one more pass: it is linear in its arrays, with coefficients that depend on t.
 
-    So the gradient for the first array is ``formula(grad, 0, t)``, and that for t is the derivative of
-    ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t, which comes as
-    a float64 copy that nobody else knows, and the arrays at their own dtype if t needs a gradient. A backward pass
-    that is to be differentiated is built of the same calls.
+    So the gradient for the first array is ``formula(grad, 0, t)``, or ``grad formula(1, 0, t)``, and that for t is the
+    derivative of ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t,
+    which comes as a float64 copy that nobody else knows, and the arrays at their own dtype if t needs a gradient. A
+    backward pass that is to be differentiated is built of the same calls.
     """
 
     @staticmethod
@@ -419,19 +422,15 @@ def _sum(grad: Any, array: Any, shape: Any) -> Any:
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
-    """Do what ``_backward`` does in one pass, by the coefficients of the arrays, in the layout of a dense ``like``."""
-    fn = functions(t)
-    factors = [formula(1.0, 0.0, t, fn), formula(0.0, 1.0, t, fn)]
+    """Do what ``_backward`` does in one pass, by the arrays' coefficients, in the layout of a dense ``like``."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(t) for array in arrays]
-    views: Any = [grad, like, *factors, *arrays, *gradients, *sums]
-    whole = grad.numel() <= _WHOLE
-    if not whole:
-        views = permuted(memory_order(like), *views)
-    source, layout = views[:2]
-    factors, inputs, outputs, totals = views[2:4], views[4:6], views[6:8], views[8:]
+    order = memory_order(like)
+    source, layout, time = permuted(order, grad, like, t)
+    inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
+    fn = functions(t)
     with _kept.taken(_make_scratch) as (one, two):
-        for index in blocks(source.shape, _WHOLE if whole else _BLOCK):
+        for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
             block = loaded(source[index], one, strides)
             for array, total in zip(inputs, totals, strict=True):
@@ -439,10 +438,11 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
                     product = loaded(array[index], two, strides) * block.values
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
-            for factor, output in zip(factors, outputs, strict=True):
+            for unit, output in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True):
                 if output is not None:
-                    block = block or loaded(source[index], one, strides)
-                    output[index] = (block * part(factor, index)).values
+                    if block is None:
+                        block = loaded(source[index], one, strides)
+                    output[index] = (block * formula(*unit, part(time, index), fn)).values
                     block = None  # overwritten
     return gradients, sums
 

@@ -86,6 +86,8 @@ def permuted(order: Any, *arrays: Any) -> list[Any]:
 class InPlaceTensor(InPlace):
     """A scratch tensor as an operand: a tensor on its left leaves the operation to it."""
 
+    __slots__ = ()
+
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do at once what torch leads to by an error, at ten times the cost."""
@@ -100,7 +102,7 @@ _REFLECTED = {
 
 
 def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
-    """A tensor, copied to ``scratch`` with ``strides``, its own if it is dense; a float as it is."""
+    """A tensor, copied to ``scratch`` with ``strides``, by default its own, which must be dense; a float as it is."""
     if type(array) is float:
         return array
     return InPlaceTensor(scratch.as_strided(array.shape, strides or array.stride()).copy_(array))

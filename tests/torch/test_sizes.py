@@ -109,13 +109,13 @@ def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(
 
 
 class CallingInTheMiddle(TorchFunctionMode):
-    """Converts something else at the twentieth operation that it sees."""
+    """Converts something else at the tenth operation that it sees."""
 
     seen = 0
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen += 1
-        if self.seen == 20:
+        if self.seen == 10:
             rf.x0_to_eps(randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(LARGE[0]))
         return function(*args, **(kwargs or {}))
 
@@ -125,7 +125,26 @@ def test_a_call_in_the_middle_of_a_large_call_disturbs_nothing(conversion: Conve
     given = randn(*LARGE, seed=1), randn(*LARGE, seed=2), times(LARGE[0])
     with CallingInTheMiddle() as mode:
         result = conversion.ours(*given)
-    assert mode.seen > 20
+    assert mode.seen > 10
+    assert_same_bits(result, conversion.plain(*given))
+
+
+class Looking(TorchFunctionMode):
+    """Looks at what every operation gives, as a logger would."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function in (torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div):
+            assert all(isinstance(x, (Tensor, float, int)) for x in (*args, result))
+        return result
+
+
+@every_conversion
+@every_size
+def test_a_function_mode_sees_tensors_alone(conversion: Conversion, shape: tuple[int, ...]) -> None:
+    given = randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0])
+    with Looking():
+        result = conversion.ours(*given)
     assert_same_bits(result, conversion.plain(*given))
 
 

@@ -78,9 +78,7 @@ def values(operand: Any) -> Any:
 
 
 def loaded(array: Any, scratch: Any) -> Any:
-    """``array``, copied to ``scratch``, as an operand of formulas; a float as it is."""
-    if isinstance(array, float):
-        return array
+    """``array``, copied to ``scratch``, as an operand of formulas."""
     held = scratch[: math.prod(array.shape)].reshape(array.shape)
     held[...] = array
     return InPlace(held)
@@ -98,8 +96,8 @@ def evaluate_in_blocks(
 ) -> None:
     """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
 
-    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` two float64 arrays of a block's size.
-    One of ``first`` and ``second`` may be the float 0.0: a formula is linear in them, its values there its gradients.
+    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` two float64 arrays of a block's size, to
+    which ``load`` copies. If that takes floats, one of ``first`` and ``second`` may be 0.0, as it is in a gradient.
     """
     one, two = scratch
     for index in blocks(out.shape, len(one)):

@@ -53,6 +53,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     monkeypatch.setattr(_triton, "launch", counted)
     monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
     monkeypatch.setattr(_torch, "_LEAST", 0)
+    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 0)
     monkeypatch.setattr(_torch, "_serves", {})
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
     monkeypatch.setattr(interpreter, "_convert_float", _round_as_hardware_does)

@@ -104,6 +104,21 @@ def test_arrays_of_two_frameworks_are_a_type_error(xp, formula, place):
         call(xp, formula, **{("first", "second")[place]: np.ones((2, 3), np.float32)})
 
 
+class Foreign:
+    """An array of a framework of the standard's that nobody has installed."""
+
+    shape, dtype, device, ndim = (2, 3), "float32", "cpu", 2
+
+    def __array_namespace__(self, api_version=None):
+        return SimpleNamespace(__name__="foreign", isdtype=lambda dtype, kind: True)
+
+
+@pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
+def test_two_frameworks_neither_of_which_is_numpy_are_named(xp):
+    with raises(TypeError, "x0 and eps must come from one framework", r"got [\w.]+ and foreign$"):
+        call(xp, "add_noise", second=Foreign())
+
+
 @every_formula
 @pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
 def test_t_of_another_framework_is_a_type_error(xp, formula):

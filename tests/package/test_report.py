@@ -44,6 +44,15 @@ def test_a_backend_that_raises_is_reported_and_does_not_hide_the_others(small, m
     assert "FAILED: RuntimeError: no driver" in capsys.readouterr().out
 
 
+def test_a_device_that_raises_is_reported(small, monkeypatch, capsys):
+    def broken(self, *args):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(type(FRAMEWORKS["numpy"]()), "evaluate", broken)
+    assert report.main([]) == 1
+    assert "FAILED: RuntimeError: out of order" in capsys.readouterr().out
+
+
 def test_what_is_missing_gets_a_line_on_how_to_install_it(small, monkeypatch, capsys):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     assert report.main([]) == 0

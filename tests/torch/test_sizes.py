@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastgen_rf as rf
+from fastgen_rf.backends import _torch
 from fastgen_rf.backends._torch import BACKEND
 from fastgen_rf.backends._torch_tensors import placed
 from tests.torch.plain import (
@@ -234,10 +236,42 @@ def test_a_float_divided_by_a_time_is_rounded_once() -> None:
 @pytest.mark.parametrize("t", [torch.tensor(0.25), torch.tensor(0.25, dtype=torch.float64)], ids=["single", "double"])
 def test_a_number_on_the_cpu_goes_with_arrays_anywhere(t: Tensor) -> None:
     x = torch.zeros(4, 3, device="meta")
-    for result in (rf.add_noise(x, x, t), rf.x0_to_eps(x, x, t), rf.ode_step(x, x, t, t), rf.ode_step(x, x, t, 0.1)):
+    v = rf.convert_prediction(x, x, t, source="v_vp", target="v")
+    for result in (
+        rf.add_noise(x, x, t),
+        rf.ode_step(x, x, t, t),
+        rf.ode_step(x, x, t, 0.1),
+        rf.add_noise(x, x, 0.3),
+        v,
+    ):
         assert (result.device.type, result.shape) == ("meta", (4, 3))
     with pytest.raises(ValueError, match="must be on one device"):
         rf.add_noise(x, x, times(4))
+
+
+def test_sums_of_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch, "_BLOCK_ON_DEVICE", 2**12)
+    given = inputs(LARGE, (0, 1, 2), *(torch.float32,) * 3)
+    result = rf.x0_to_eps(*given)
+    with FlopCounterMode(display=False):  # what watches gets no blocks but single operations, as on a device
+        assert_gradients(CONVERSIONS["x0_to_eps"], result, given, (0, 1, 2))
+
+
+def test_without_triton_plain_operations_serve_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
+    monkeypatch.setattr(_torch, "_serves", {})
+    monkeypatch.setitem(sys.modules, "fastgen_rf.backends._triton", None)
+    given = randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(SMALL[0])
+    assert_same_bits(rf.add_noise(*given), CONVERSIONS["add_noise"].plain(*given))
+    assert _torch._serves == {torch.device("cpu"): False}
+
+
+def test_two_sizes_under_the_compiler_are_told_apart() -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x, y: rf.add_noise(x, y, 0.5), backend="eager", dynamic=True)
+    assert compiled(torch.ones(4, 3), torch.ones(4, 3)).shape == (4, 3)
+    with pytest.raises(ValueError, match="must have the same shape"):
+        compiled(torch.ones(4, 3), torch.ones(5, 3))
 
 
 def test_the_copy_of_a_number_for_a_device_passes_its_gradient_on() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.config as inductor
+from torch._vmap_internals import _vmap
 
 from fastgen_rf.backends._torch import BACKEND, TorchBackend
 from tests.cases.without_float64 import ARRAY_TIMES, CALLS, FLOAT_TIMES, HALVED, arrays, check_halves, off, wanted
@@ -30,6 +31,13 @@ def test_an_eager_call_gives_float64s_numbers(call, t):
     time = t if isinstance(t, float) else ARRAY_TIMES[t]
     got = CALLS[call](tensor(first), tensor(second), tensor(time))
     assert off(got.numpy(), wanted(call, first, second, time)) == 0
+
+
+def test_the_vmap_of_batched_gradients_gives_float64s_numbers():
+    first, second = (tensor(x) for x in arrays((1.0, 1.0)))
+    call = CALLS["add_noise"]
+    got = _vmap(lambda x, y: call(x, y, 0.3))(first[None], second[None])[0]
+    assert off(got.numpy(), wanted("add_noise", first.numpy(), second.numpy(), 0.3)) == 0
 
 
 @pytest.fixture

@@ -194,6 +194,25 @@ def test_each_gradient_but_one_that_is_the_cotangent_is_one_more_launch(
     assert launches.count == 1 + len({0, 1} & {*wanted} - free)
 
 
+@every_conversion
+def test_an_expanded_upstream_gradient(conversion: Conversion, launches: Launches) -> None:
+    inputs = [x.detach().requires_grad_() for x in (randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(SHAPE[0]))]
+    actual, expected = (
+        torch.autograd.grad(call(*inputs).sum(), inputs) for call in (conversion.ours, conversion.plain)
+    )
+    assert max(ulps_apart(ours, plain) for ours, plain in zip(actual, expected, strict=True)) <= 1
+    assert launches.count >= 2
+
+
+def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(
+    launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 2**62)
+    first, second, t = randn(*SHAPE, seed=1), randn(*SHAPE, seed=2), times(SHAPE[0])
+    assert_same_bits(rf.add_noise(first, second, t.requires_grad_()).detach(), rf.add_noise(first, second, t.detach()))
+    assert launches.count == 1
+
+
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
 def test_every_conversion_of_predictions_is_one_launch_of_the_same_bits(

@@ -163,3 +163,8 @@ def test_derivatives_of_third_order_in_a_float_t_are_float64_s(name):
     step = 1e-3
     difference = (float(twice(0.4 + step)) - float(twice(0.4 - step))) / (2 * step)
     assert third == pytest.approx(difference, rel=2e-3, abs=2e-2)
+
+
+def test_a_key_is_no_array_of_numbers():
+    with pytest.raises(TypeError, match="x0 must be a real floating array, got dtype key<fry>"):
+        rf.add_noise(jax.random.key(0), jax.random.key(1), 0.5)

@@ -37,6 +37,7 @@ from fastgen_rf.backends._torch_tensors import (
     permuted,
     placed,
     savable,
+    summed,
     widened,
 )
 
@@ -53,7 +54,6 @@ _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
 _LEAST_ON_DEVICE = 2**17  # the same there, where t needs a gradient
-_BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -407,18 +407,7 @@ def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> 
         None if dtype is None else _evaluate(formula, x, y, t, dtype)
         for (x, y), dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
     ]
-    return gradients, [0.0 if array is None else _sum(grad, array, t.shape) for array in arrays]
-
-
-def _sum(grad: Any, array: Any, shape: Any) -> Any:
-    """Sum ``grad array`` in float64 to ``shape``; piece by piece where it need not be differentiated."""
-    if torch.is_grad_enabled() or grad.numel() <= _BLOCK_ON_DEVICE or type(grad) is not torch.Tensor:
-        return (grad.double() * array.double()).sum_to_size(shape)
-    total = torch.zeros(shape, dtype=torch.float64, device=grad.device)
-    for index in blocks(grad.shape, _BLOCK_ON_DEVICE):
-        here = part(total, index)
-        here += (grad[index].double() * array[index].double()).sum_to_size(here.shape)
-    return total
+    return gradients, [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: Any, dtypes: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
-from fastgen_rf.arithmetic._inplace import InPlace
+from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._words import leading_bits
 
 
@@ -81,6 +81,20 @@ def savable(array: Any) -> Any:
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
     return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+_BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
+
+
+def summed(grad: Any, array: Any, shape: Any) -> Any:
+    """Sum ``grad array`` in float64 to ``shape``; piece by piece where it need not be differentiated."""
+    if torch.is_grad_enabled() or grad.numel() <= _BLOCK_ON_DEVICE or type(grad) is not torch.Tensor:
+        return (grad.double() * array.double()).sum_to_size(shape)
+    total = torch.zeros(shape, dtype=torch.float64, device=grad.device)
+    for index in blocks(grad.shape, _BLOCK_ON_DEVICE):
+        here = part(total, index)
+        here += (grad[index].double() * array[index].double()).sum_to_size(here.shape)
+    return total
 
 
 class InPlaceTensor(InPlace):

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch
+from fastgen_rf.backends import _torch, _torch_tensors
 from fastgen_rf.backends._torch import BACKEND
 from fastgen_rf.backends._torch_tensors import placed
 from tests.torch.plain import (
@@ -250,7 +250,7 @@ def test_a_number_on_the_cpu_goes_with_arrays_anywhere(t: Tensor) -> None:
 
 
 def test_sums_of_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch, "_BLOCK_ON_DEVICE", 2**12)
+    monkeypatch.setattr(_torch_tensors, "_BLOCK_ON_DEVICE", 2**12)
     given = inputs(LARGE, (0, 1, 2), *(torch.float32,) * 3)
     result = rf.x0_to_eps(*given)
     with FlopCounterMode(display=False):  # what watches gets no blocks but single operations, as on a device

@@ -10,7 +10,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,7 +110,9 @@ class Foreign:
     shape, dtype, device, ndim = (2, 3), "float32", "cpu", 2
 
     def __array_namespace__(self, api_version=None):
-        return SimpleNamespace(__name__="foreign", isdtype=lambda dtype, kind: True)
+        foreign = ModuleType("foreign")
+        foreign.isdtype = lambda dtype, kind: True
+        return foreign
 
 
 @pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastgen_rf._formulas import x0_to_eps
+from fastgen_rf.backends import _torch
 from tests.cases import fresh_process
 from tests.torch.plain import CONVERSIONS, LARGE, Conversion, every_conversion, randn, times
 
@@ -62,6 +64,21 @@ def test_the_flow_conversion_saves_the_flow_alone_for_t() -> None:
     inputs = differentiable((2,), randn(*LARGE, seed=1), randn(*LARGE, seed=2), times(LARGE[0]))
     saved = saved_by(CONVERSIONS["pred_x0_from_flow"].ours, *inputs)
     assert [x.data_ptr() for x in saved if x.numel() > 4] == [inputs[0].data_ptr()]
+
+
+def test_a_backward_pass_takes_a_large_t_block_by_block_and_for_the_wanted_gradient_alone() -> None:
+    seen: list[int] = []
+
+    def formula(first: Any, second: Any, t: Any, fn: Any) -> Any:
+        seen.append(t.numel())
+        return x0_to_eps(first, second, t, fn)
+
+    grad, t = randn(*LARGE, seed=1), times(*LARGE).double()
+    (gradient, other), _ = _torch._backward_in_blocks(formula, grad, grad, (None, None), t, (torch.float32, None))
+    assert other is None
+    assert sum(seen) == grad.numel()
+    assert max(seen) <= _torch._BLOCK
+    torch.testing.assert_close(gradient, (grad * (t - 1) / t).float())
 
 
 _PEAK = """

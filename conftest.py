@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, settings
 # With more threads than cores PyTorch's operations wait for each other: tests of large arrays took four times as long.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else each starts a pool of compilers: 6 s
 
 # A test that says nothing else searches a little, and the same every time; ``--hypothesis-profile fuzz`` searches on.
 settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
@@ -83,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "backends(*names): run on these frameworks only",
         "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not",
         "dtypes(*names): parametrise the argument `dtype` over these (all four if none), where xp has them",
+        "processes: starts interpreters, which takes seconds; where cases are dealt out, the first share has all",
         "unserved: no framework of this run serves the test; deselected",
     ):
         config.addinivalue_line("markers", line)
@@ -209,13 +212,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _share(items: list[pytest.Item], k: int, n: int) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """Each n-th case from the k-th on of every test on each framework, or the last of fewer; and what that leaves."""
+    """Each n-th case from the k-th on of every test on each framework, shuffled, and what that leaves.
+
+    A test with fewer cases than shares is in each of them with one; one that starts processes is in the first alone.
+    """
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
         parameters = getattr(item, "callspec", None)
         where = parameters.params.get("xp") if parameters else None
         cases.setdefault((item.nodeid.partition("[")[0], where), []).append(item)
-    taken = {item for those in cases.values() for item in those[min(k, len(those) - 1) :: n]}
+    taken: set[pytest.Item] = set()
+    for (test, _), those in cases.items():
+        if those[0].get_closest_marker("processes"):
+            taken.update(those if k == 0 else ())
+        else:
+            random.Random(test).shuffle(those)  # each n-th of a product may have but one value of an argument
+            taken.update(those[min(k, len(those) - 1) :: n])
     return [item for item in items if item in taken], [item for item in items if item not in taken]
 
 

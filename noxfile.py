@@ -5,10 +5,11 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI every test runs on each of JAX's versions, but its cases are dealt out, since compiling them is what takes long:
-half to ``tests-jax``, a sixth each to the lowest versions and to the newest on Python 3.12 and 3.13; the sixth of a
-Python that is missing is not run. The other frameworks run all in their own sessions, and the wheel a quarter of
-NumPy's again. Asked for by name, ``nox -s tests-jax``, a session runs all of its cases.
+In CI every test runs on each of JAX's versions, but not every product of a law, a dtype and a transformation, since
+each is a compilation: ``tests-jax`` has a third of each test's cases, and the lowest versions and the newest on Python
+3.12 and 3.13 have a twelfth each, no two the same; what starts processes runs in ``tests-jax`` alone. The other
+frameworks run all of their cases in their own sessions, and the wheel an eighth of NumPy's again. Asked for by name,
+``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ def tests_on(framework: str) -> Callable[[nox.Session], None]:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
         if framework == "jax":
-            run_pytest(session, "--backend", framework, *cases("0/2"), env=jax_cache(session))
+            run_pytest(session, "--backend", framework, *cases("0/3"), env=jax_cache(session))
         else:
             run_pytest(session, "--backend", framework)
 
@@ -249,7 +250,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *cases("1/6"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *cases("1/12"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -267,7 +268,7 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    share = {"3.12": "3/6", "3.13": "5/6"}[str(session.python)]
+    share = {"3.12": "5/12", "3.13": "8/12"}[str(session.python)]
     run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
 
 
@@ -306,7 +307,7 @@ def interop(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def wheel(session: nox.Session) -> None:
-    """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach; in CI a quarter."""
+    """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach; in CI an eighth."""
     install(session, "build", "twine", "runner", "bfloat16")
     with tempfile.TemporaryDirectory(prefix="fastgen_rf-") as folder:
         place = Path(folder)
@@ -328,7 +329,7 @@ def wheel(session: nox.Session) -> None:
             copytree(ROOT / name, place / name, ignore=ignore_patterns("__pycache__", "_build"))
         (place / "from_wheel.py").write_text(FROM_WHEEL)
         with session.chdir(place):
-            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *cases("0/4"))
+            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *cases("0/8"))
             session.run("python", "-m", "fastgen_rf")
 
 
@@ -353,14 +354,6 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(tags=["ci"])
-def demo(session: nox.Session) -> None:
-    """Distil a teacher of handwritten digits into a 2-step student; the picture goes to build/distill_digits.png."""
-    install(session, "-e", ".[jax]", "demo")
-    options = session.posargs or ["--out", "build/distill_digits.png"]
-    session.run("python", "docs/examples/distill_digits.py", *options)
-
-
-@nox.session(tags=["ci"])
 def examples(session: nox.Session) -> None:
     """Run the longer programs of the documentation in a reduced size, and see that what goes wrong is noticed."""
     install(session, "-e", ".[torch,jax]", "runner", "examples")
@@ -369,7 +362,7 @@ def examples(session: nox.Session) -> None:
 
 nox.options.tags = ["ci"]
 
-# What needs a machine of its own
+# What is run on demand
 
 
 ON_CUDA = [nox.param(name, id=name) for name in ("torch", "jax", "cupy")]
@@ -391,6 +384,14 @@ def gpu_bench(session: nox.Session, backend: str, table: str) -> None:
     file.parent.mkdir(exist_ok=True)
     options = ("--device", "cuda", "--backend", backend, "--table", table, "--json", str(file))
     session.run("python", "-m", "tests.benchmarks", *options, *session.posargs, external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Distil a teacher of handwritten digits into a 2-step student; the picture goes to build/distill_digits.png."""
+    install(session, "-e", ".[jax]", "demo")
+    options = session.posargs or ["--out", "build/distill_digits.png"]
+    session.run("python", "docs/examples/distill_digits.py", *options)
 
 
 @nox.session
@@ -476,8 +477,8 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-In CI the lowest versions and Python 3.12 and 3.13 run every test with a sixth of its cases each, and JAX with the other
-half on Python 3.11; a session that is asked for by name runs all.
+In CI the lowest versions and Python 3.12 and 3.13 run every test with a twelfth of its cases each, and JAX on Python
+3.11 with a third; a session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

@@ -292,20 +292,30 @@ _FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
 _FLOAT32 = Float32(jnp, plus, plus, _leading)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3))
 def _sample(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
-    n = math.prod(shape)
-    words = jax.random.bits(key, (2, *draws.shape(n)), jnp.uint32)
+    # Two programs: the words, which take longest to compile, do not depend on the law, the config or the dtype.
+    words, order = _words((2, *draws.shape(math.prod(shape))), draws.stratified, key)
+    return _timesteps(shape, draws, words, order, dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _words(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[Any, Any]:
+    """Random words and, where stratified, the order that the last of them give."""
+    words = jax.random.bits(key, shape, jnp.uint32)
     # Sorted as words: a TPU cannot sort float64.
-    order = jnp.lexsort((words[1, ..., 1, :], words[0, ..., 1, :])) if draws.stratified else None
+    return words, jnp.lexsort((words[1, ..., 1, :], words[0, ..., 1, :])) if stratified else None
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4))
+def _timesteps(shape: tuple[Any, ...], draws: Draws, words: Any, order: Any, dtype: Any) -> tuple[Any, ...]:
     with jax.enable_x64(True):
         high, low = words.astype(jnp.float64)
         u = high * 2.0**-32 + low * 2.0**-64
         if order is None:
             times = draws(u, jnp, jax.scipy.special)
         else:
-            strata = order.astype(jnp.float64)
-            times = draws.times(u[..., 0, :], strata, jnp.float64(n), jnp, jax.scipy.special)
+            strata, n = order.astype(jnp.float64), jnp.float64(math.prod(shape))
+            times = draws.times(u[..., 0, :], strata, n, jnp, jax.scipy.special)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 
 
@@ -317,7 +327,7 @@ def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) 
         times = draws(high * 2.0**-32 + low * 2.0**-64, np, special)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 
-    words = jax.random.bits(key, (2, *draws.shape(math.prod(shape))), jnp.uint32)
+    words, _ = _words((2, *draws.shape(math.prod(shape))), False, key)
     described: Any = jax.eval_shape(lambda: (jnp.zeros(shape, dtype),) * draws.count)
     times: tuple[Any, ...] = jax.pure_callback(on_host, described, words, vmap_method="sequential")
     return times

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fastgen_rf as rf
 from tests.cases import processes
@@ -71,6 +72,7 @@ with (
 )
 
 
+@pytest.mark.processes
 def test_an_array_beyond_the_memory_of_two_workers(tmp_path: Path) -> None:
     processes.run(CODE, 1, tmp_path, *map(str, (SAMPLES, CHUNK, CAP, *SHAPE)))
     found = np.load(tmp_path / "found.npz")

@@ -531,7 +531,8 @@ def test_an_xp_that_is_no_array_namespace_is_a_type_error(sampler, namespace):
 # Without assertions
 
 
-def test_all_of_this_holds_under_python_O(pytestconfig):
+@pytest.mark.backends("numpy")
+def test_all_of_this_holds_under_python_O(xp):
     root = Path(__file__).parents[2]
     command = [sys.executable, "-O", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
     command += [__file__, "--backend", "numpy", "-k", "not python_O"]

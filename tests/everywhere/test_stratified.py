@@ -104,7 +104,6 @@ import numpy as np
 import fastgen_rf as rf
 
 framework = sys.argv[1]
-rank, ranks, first, last = map(int, sys.argv[2:])
 cfg = rf.SampleTimestepConfig("logitnormal")
 if framework == "jax":
     import jax
@@ -116,35 +115,45 @@ elif framework == "torch":
     stream = lambda step: torch.Generator().manual_seed(7 * 2**20 + step)
 else:
     stream = lambda step: np.random.Generator(np.random.Philox(key=7, counter=[0, 0, 0, step]))
-for step in range(first, last):
-    times = rf.sample_timesteps(24, cfg, rng=stream(step), stratified=True)  # the global batch, on every rank
-    pairs = rf.sample_timestep_pairs(24, cfg, rng=stream(step), stratified=True)
-    for arrays in ((times,), pairs):
-        local = [np.asarray(array[rank * 24 // ranks : (rank + 1) * 24 // ranks]) for array in arrays]
-        print(*(",".join(float(time).hex() for time in sample) for sample in zip(*local)))
+for run in sys.argv[2:]:
+    rank, ranks, first, last = map(int, run.split(","))
+    for step in range(first, last):
+        times = rf.sample_timesteps(24, cfg, rng=stream(step), stratified=True)  # the global batch, on every rank
+        pairs = rf.sample_timestep_pairs(24, cfg, rng=stream(step), stratified=True)
+        for arrays in ((times,), pairs):
+            local = [np.asarray(array[rank * 24 // ranks : (rank + 1) * 24 // ranks]) for array in arrays]
+            print(*(",".join(float(time).hex() for time in sample) for sample in zip(*local)))
 """
 
 
-def run_ranks(framework, ranks, first, last):
-    """Times and pairs that ``ranks`` processes draw from step ``first`` to before ``last``, put together, in turn."""
+def drawn_in_processes(framework, *runs):
+    """Return what each process prints that draws, one after the other, its ``(rank, ranks, first step, end)``."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, framework, *map(str, (rank, ranks, first, last))],
+            [sys.executable, "-c", RANK, framework, *(",".join(map(str, run)) for run in those)],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(ranks)
+        for those in runs
     ]
     outputs = [process.communicate()[0].splitlines() for process in processes]
-    assert [process.returncode for process in processes] == [0] * ranks
-    return [" ".join(parts).split() for parts in zip(*outputs, strict=True)]
+    assert [process.returncode for process in processes] == [0] * len(runs)
+    return outputs
+
+
+def put_together(parts):
+    """Times, then pairs, of each step in turn: those of all ranks."""
+    return [" ".join(parts).split() for parts in zip(*parts, strict=True)]
 
 
 @pytest.mark.backends("numpy", "jax", "torch")
+@pytest.mark.processes
 def test_the_union_over_4_processes_is_the_batch_of_one_and_a_run_resumed_on_3_repeats_it(xp):
-    alone = run_ranks(xp.name, 1, 0, 5)
+    ranks = [[(rank, 4, 0, 5), (rank, 3, 3, 5)] for rank in range(3)]
+    *three, fourth = drawn_in_processes(xp.name, *ranks, [(3, 4, 0, 5), (0, 1, 0, 5)])
+    alone = [line.split() for line in fourth[10:]]
     assert [len(set(step)) for step in alone] == [24] * 10
     assert len({tuple(step) for step in alone}) == 10
     assert [sum(len(set(pair.split(","))) == 1 for pair in pairs) for pairs in alone[1::2]] == [18] * 5
-    assert run_ranks(xp.name, 4, 0, 5) == alone
-    assert run_ranks(xp.name, 3, 3, 5) == alone[6:]
+    assert put_together([part[:10] for part in (*three, fourth)]) == alone
+    assert put_together([part[10:] for part in three]) == alone[6:]

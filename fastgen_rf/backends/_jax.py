@@ -295,7 +295,8 @@ _FLOAT32 = Float32(jnp, plus, plus, _leading)
 def _sample(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
     # Two programs: the words, which take longest to compile, do not depend on the law, the config or the dtype.
     words, order = _words((2, *draws.shape(math.prod(shape))), draws.stratified, key)
-    return _timesteps(shape, draws, words, order, dtype)
+    times: tuple[Any, ...] = _timesteps(shape, draws, words, order, dtype)
+    return times
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -35,6 +35,7 @@ nox.options.error_on_missing_interpreters = asked_by_name
 ROOT = Path(__file__).parent
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # its Pythons are on the path only where activated
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, sorted(PYENV.glob("versions/3.*/bin")))])
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, each process that imports torch compiles it anew: 2 s
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 PINS = """

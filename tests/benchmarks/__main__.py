@@ -10,9 +10,10 @@ from typing import Any
 from tqdm import tqdm
 
 from tests.benchmarks import memory, report
-from tests.benchmarks.cases import FORMULAS, TABLES, cases
+from tests.benchmarks.cases import TABLES, cases
 from tests.benchmarks.contenders import ADD, ON, OURS, frames
 from tests.benchmarks.timing import measure, record
+from tests.cases.as_written import FORMULAS
 
 SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "shapes": 0.5}  # of measuring for a case
 QUICK = 0.2, 3  # seconds, and rounds at least

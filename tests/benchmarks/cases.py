@@ -1,24 +1,16 @@
-"""What is measured: the formulas, the tables of cases that they are timed in, and the arrays of a case."""
+"""What is measured: the tables of cases that the formulas are timed in, and the arrays of a case."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Plain = Callable[[Any, Any, Any, Any], Any]
-
-FORMULAS: dict[str, Plain] = {  # as a user writes them; also the names under which both libraries have them
-    "add_noise": lambda x0, eps, t, xp: x0 * (1 - t) + eps * t,
-    "pred_noise_to_pred_x0": lambda eps, x_t, t, xp: (x_t - t * eps) / xp.maximum(1 - t, 1e-6),
-    "pred_x0_from_flow": lambda v, x_t, t, xp: x_t - t * v,
-    "x0_to_eps": lambda x0, x_t, t, xp: (x_t - (1 - t) * x0) / xp.maximum(t, 1e-6),
-    "x0_to_flow": lambda x0, x_t, t, xp: (x_t - x0) / xp.maximum(t, 1e-6),
-}
+from tests.cases.as_written import FORMULAS
 
 FORWARD, BACKWARD = "forward", "forward+backward"
 LATENT = (8, 16, 21, 60, 104)

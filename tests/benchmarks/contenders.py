@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import fastgen_rf
-from tests.benchmarks.cases import FORMULAS, Case, Plain
+from tests.benchmarks.cases import Case
+from tests.cases.as_written import FORMULAS, Written
 
 OURS, ADD = "fastgen_rf", "add"
 Arrays = tuple[Any, Any, Any, Any]
@@ -247,13 +248,13 @@ class JaxFrame:
         return (lambda: (add(first, second), add(first, second))) if case.gradient else lambda: add(first, second)
 
 
-def _plain(xp: Any, formula: Plain, wide: str) -> Any:
+def _plain(xp: Any, formula: Written, wide: str) -> Any:
     """What a user writes: cast to ``wide``, give t trailing axes, evaluate, cast back."""
 
     def run(first: Any, second: Any, t: Any) -> Any:
         if not isinstance(t, float):
             t = t.astype(wide).reshape(t.shape + (1,) * (first.ndim - t.ndim))
-        return formula(first.astype(wide), second.astype(wide), t, xp).astype(first.dtype)
+        return formula.value(first.astype(wide), second.astype(wide), t, xp.maximum).astype(first.dtype)
 
     return run
 

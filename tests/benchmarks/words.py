@@ -15,7 +15,7 @@ import torch
 
 import fastgen_rf as rf
 from fastgen_rf.backends._torch import TorchBackend
-from tests.benchmarks.cases import FORMULAS
+from tests.cases.as_written import FORMULAS, Written
 
 ROUNDS = 15
 
@@ -25,9 +25,9 @@ def main() -> None:
     with mock.patch.object(TorchBackend, "has_float64", lambda self, device: False):
         for shape in ((16, 256), (16, 65536)):
             first, second = torch.randn((2, *shape))
-            for name, plain in FORMULAS.items():
+            for name, written in FORMULAS.items():
                 for kind, t in (("array t", torch.rand(shape[0], 1) * 0.9 + 0.05), ("float t", 0.3)):
-                    contenders = _contenders(name, plain, first, second, t)
+                    contenders = _contenders(name, written, first, second, t)
                     taken: dict[str, list[float]] = {label: [] for label in contenders}
                     for _ in range(ROUNDS):
                         for label, call in contenders.items():
@@ -38,21 +38,15 @@ def main() -> None:
                     print(f"{name}, {shape}, {kind}: {figures}")
 
 
-def _contenders(name: str, plain: Any, first: Any, second: Any, t: Any) -> dict[str, Callable[[], Any]]:
+def _contenders(name: str, written: Written, first: Any, second: Any, t: Any) -> dict[str, Callable[[], Any]]:
     ours = getattr(rf, name)
-    maximum = _Namespace()
+    plain, maximum = written.value, max if isinstance(t, float) else torch.clamp_min
     wide = t if isinstance(t, float) else t.double()
     return {
         "words": lambda: ours(first, second, t),
         "float32": lambda: plain(first, second, t, maximum),
         "float64": lambda: plain(first.double(), second.double(), wide, maximum).float(),
     }
-
-
-class _Namespace:
-    @staticmethod
-    def maximum(t: Any, floor: float) -> Any:
-        return max(t, floor) if isinstance(t, float) else torch.clamp_min(t, floor)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import mpmath
 import numpy as np
 
 import fastgen_rf as rf
+from tests.cases.as_written import FORMULAS
 
 mp = mpmath.mp.clone()
 mp.dps = 60
@@ -33,6 +34,10 @@ class Call(NamedTuple):
     """Which it takes, of the arrays a and b and the times t and s."""
     ours: Callable[..., Any]
     exact: Callable[..., Any]
+
+
+def _as_written(name: str) -> Call:
+    return Call("abt", getattr(rf, name), lambda a, b, t: FORMULAS[name].value(a, b, t, max))
 
 
 def _v_of_score(score: Any, x_t: Any, t: Any) -> Any:
@@ -58,7 +63,7 @@ def _density(t: Any) -> Any:
 
 
 CALLS = {
-    "add_noise": Call("abt", rf.add_noise, lambda a, b, t: (1 - t) * a + t * b),
+    **{name: _as_written(name) for name in FORMULAS},
     "convert_prediction": Call(
         "abt", functools.partial(rf.convert_prediction, source="score", target="v"), _v_of_score
     ),
@@ -74,15 +79,11 @@ CALLS = {
     "expand_like": Call("ta", lambda t, a: rf.expand_like(t, a) * a, lambda t, a: t * a),
     "flow_step": Call("abts", rf.flow_step, lambda v, x, t, s: x + (s - t) * v),
     "ode_step": Call("abts", rf.ode_step, _step),
-    "pred_noise_to_pred_x0": Call("abt", rf.pred_noise_to_pred_x0, lambda eps, x, t: (x - t * eps) / (1 - t)),
-    "pred_x0_from_flow": Call("abt", rf.pred_x0_from_flow, lambda v, x, t: x - t * v),
     "rf_alpha": Call("t", rf.rf_alpha, lambda t: 1 - t),
     "rf_sigma": Call("t", rf.rf_sigma, lambda t: t),
     "shift_timesteps": Call("t", lambda t: rf.shift_timesteps(t, 3.0), lambda t: 3 * t / (1 + 2 * t)),
     "timestep_density": Call("t", lambda t: rf.timestep_density(t, LAW), _density),
     "timestep_quantile": Call("t", lambda u: rf.timestep_quantile(u, LAW), _quantile),
-    "x0_to_eps": Call("abt", rf.x0_to_eps, lambda x0, x, t: (x - (1 - t) * x0) / t),
-    "x0_to_flow": Call("abt", rf.x0_to_flow, lambda x0, x, t: (x - x0) / t),
 }
 
 

@@ -9,58 +9,42 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.as_written import FORMULAS, Written
 
 
 class Conversion(NamedTuple):
-    """One of the five conversions, its value and its derivatives as functions of ``(first, second, t)``."""
+    """One of the five conversions, as it is written, and its derivatives as functions of ``(first, second, t)``."""
 
     ours: Callable[..., Any]
-    like: int
-    """Which of the two arrays gives the result its dtype."""
-    value: Callable[[Any, Any, Any], Any]
+    written: Written
     slopes: Callable[[Any, Any, Any], tuple[Any, Any, Any]]
     """Derivatives for first, second and t."""
     bend: Callable[[Any, Any, Any], Any]
     """Second derivative for t."""
 
+    @property
+    def like(self) -> int:
+        """Which of the two arrays gives the result its dtype."""
+        return self.written.like
 
-CONVERSIONS = {
-    "add_noise": Conversion(
-        rf.add_noise,
-        0,
-        lambda x0, eps, t: x0 * (1 - t) + eps * t,
-        lambda x0, eps, t: (1 - t, t, eps - x0),
-        lambda x0, eps, t: 0 * t,
-    ),
-    "pred_noise_to_pred_x0": Conversion(
-        rf.pred_noise_to_pred_x0,
-        1,
-        lambda eps, x_t, t: (x_t - t * eps) / (1 - t),
+
+_DERIVATIVES: dict[str, tuple[Any, Any]] = {
+    "add_noise": (lambda x0, eps, t: (1 - t, t, eps - x0), lambda x0, eps, t: 0 * t),
+    "pred_noise_to_pred_x0": (
         lambda eps, x_t, t: (-t / (1 - t), 1 / (1 - t), (x_t - eps) / (1 - t) ** 2),
         lambda eps, x_t, t: 2 * (x_t - eps) / (1 - t) ** 3,
     ),
-    "pred_x0_from_flow": Conversion(
-        rf.pred_x0_from_flow,
-        1,
-        lambda v, x_t, t: x_t - t * v,
-        lambda v, x_t, t: (-t, 1 + 0 * t, -v),
-        lambda v, x_t, t: 0 * t,
-    ),
-    "x0_to_eps": Conversion(
-        rf.x0_to_eps,
-        0,
-        lambda x0, x_t, t: (x_t - (1 - t) * x0) / t,
+    "pred_x0_from_flow": (lambda v, x_t, t: (-t, 1 + 0 * t, -v), lambda v, x_t, t: 0 * t),
+    "x0_to_eps": (
         lambda x0, x_t, t: ((t - 1) / t, 1 / t, (x0 - x_t) / t**2),
         lambda x0, x_t, t: 2 * (x_t - x0) / t**3,
     ),
-    "x0_to_flow": Conversion(
-        rf.x0_to_flow,
-        0,
-        lambda x0, x_t, t: (x_t - x0) / t,
+    "x0_to_flow": (
         lambda x0, x_t, t: (-1 / t, 1 / t, (x0 - x_t) / t**2),
         lambda x0, x_t, t: 2 * (x_t - x0) / t**3,
     ),
 }
+CONVERSIONS = {name: Conversion(getattr(rf, name), written, *_DERIVATIVES[name]) for name, written in FORMULAS.items()}
 
 every_conversion = pytest.mark.parametrize(
     "conversion", [pytest.param(conversion, id=name) for name, conversion in CONVERSIONS.items()]
@@ -79,7 +63,7 @@ def wide(array: Any, rank: int) -> Any:
 def value(conversion: Conversion, first: Any, second: Any, t: Any) -> Any:
     """The conversion in float64, where t is away from 0 and 1."""
     rank = first.ndim
-    return conversion.value(*(wide(x, rank) for x in (first, second, t)))
+    return conversion.written.value(*(wide(x, rank) for x in (first, second, t)), np.maximum)
 
 
 def slopes(conversion: Conversion, first: Any, second: Any, t: Any) -> list[Any]:

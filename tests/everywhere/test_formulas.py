@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 import fastgen_rf as rf
+from tests.cases.as_written import FORMULAS
 
 FLOOR = Fraction(1e-6)
 EXACT = {  # numerator's terms and denominator, from the definition x_t = (1 - t) x_0 + t eps, v = eps - x_0
@@ -24,13 +25,6 @@ EXACT = {  # numerator's terms and denominator, from the definition x_t = (1 - t
     "pred_x0_from_flow": lambda v, x_t, t: ([x_t, -t * v], Fraction(1)),
     "x0_to_eps": lambda x0, x_t, t: ([x_t, -(1 - t) * x0], max(t, FLOOR)),
     "x0_to_flow": lambda x0, x_t, t: ([x_t, -x0], max(t, FLOOR)),
-}
-RESULT_LIKE = {  # which of the two arrays gives the result its dtype
-    "add_noise": 0,
-    "pred_noise_to_pred_x0": 1,
-    "pred_x0_from_flow": 1,
-    "x0_to_eps": 0,
-    "x0_to_flow": 0,
 }
 PRECISION = {  # bits of significand, least exponent, largest exponent
     "float64": (53, -1022, 1023),
@@ -224,7 +218,7 @@ def check_mixed(xp, formula, dtypes):
     first, second = xp.array(values, dtypes[0]), xp.array(values[::-1].copy(), dtypes[1])
     result = getattr(rf, formula)(first, second, xp.array(np.array([0.5, 0.5]), dtypes[2]))
     same = getattr(rf, formula)(values, values[::-1].copy(), np.array([0.5, 0.5]))
-    expected = dtypes[RESULT_LIKE[formula]]
+    expected = dtypes[FORMULAS[formula].like]
     assert result.dtype == xp.dtype(expected)
     exact = np.asarray(xp.numpy(result), np.float64)
     assert exact.ravel().tolist() == [rounded(Fraction(v), expected) for v in same.ravel().tolist()]

@@ -8,38 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 import fastgen_rf as rf
+from tests.cases.as_written import FORMULAS, Written
 
 
 class Conversion(NamedTuple):
-    """One of the five conversions: ours, its float64 expression, and which array gives the result its dtype."""
+    """One of the five conversions: ours, and as it is written."""
 
     ours: Callable[..., Any]
-    expression: Callable[[Tensor, Tensor, Tensor], Tensor]
-    like: int
+    written: Written
+
+    @property
+    def like(self) -> int:
+        """Which of the two arrays gives the result its dtype."""
+        return self.written.like
 
     def plain(self, first: Tensor, second: Tensor, t: Tensor | float) -> Tensor:
         """The result by plain tensor operations in float64 and one cast."""
         time = torch.as_tensor(t, dtype=torch.float64, device=first.device)
         time = time.reshape(time.shape + (1,) * (first.ndim - time.ndim))
-        return self.expression(first.double(), second.double(), time).to((first, second)[self.like].dtype)
+        result = self.written.value(first.double(), second.double(), time, torch.clamp_min)
+        return cast(Tensor, result).to((first, second)[self.like].dtype)
 
 
-CONVERSIONS = {
-    "add_noise": Conversion(rf.add_noise, lambda x0, eps, t: x0 * (1 - t) + eps * t, 0),
-    "pred_noise_to_pred_x0": Conversion(
-        rf.pred_noise_to_pred_x0, lambda eps, x_t, t: (x_t - t * eps) / (1 - t).clamp_min(1e-6), 1
-    ),
-    "pred_x0_from_flow": Conversion(rf.pred_x0_from_flow, lambda v, x_t, t: x_t - t * v, 1),
-    "x0_to_eps": Conversion(rf.x0_to_eps, lambda x0, x_t, t: (x_t - (1 - t) * x0) / t.clamp_min(1e-6), 0),
-    "x0_to_flow": Conversion(rf.x0_to_flow, lambda x0, x_t, t: (x_t - x0) / t.clamp_min(1e-6), 0),
-}
+CONVERSIONS = {name: Conversion(getattr(rf, name), written) for name, written in FORMULAS.items()}
+
 
 every_conversion = pytest.mark.parametrize(
     "conversion", [pytest.param(conversion, id=name) for name, conversion in CONVERSIONS.items()]

@@ -175,7 +175,8 @@ def install(session: nox.Session, *requirements: str, instead: dict[str, str] | 
 
 def run_pytest(session: nox.Session, *options: str, env: dict[str, str] | None = None) -> None:
     """Run pytest on all cores; what follows ``--`` on nox's command line goes to pytest."""
-    session.run("python", "-m", "pytest", "--numprocesses", "auto", *options, *session.posargs, env=env)
+    workers = ("--numprocesses", "auto", "--dist", "worksteal")
+    session.run("python", "-m", "pytest", *workers, *options, *session.posargs, env=env)
 
 
 def jax_cache(session: nox.Session) -> dict[str, str]:

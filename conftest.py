@@ -206,7 +206,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         unserved += [item for item in items if "xp" not in item.fixturenames and item.path.parent.name != "cupy"]
     if unserved:
         config.hook.pytest_deselected(items=unserved)
-        items[:] = [item for item in items if item not in set(unserved)]
+        gone = set(unserved)
+        items[:] = [item for item in items if item not in gone]
     items[:], left = _share(items, *map(int, config.getoption("--cases").split("/")))
     config.hook.pytest_deselected(items=left)
 

@@ -6,10 +6,10 @@ and checks that no other is there, so that its passing proves that the others ar
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
 In CI every test runs on each of JAX's versions, but not every product of a law, a dtype and a transformation, since
-each is a compilation: ``tests-jax`` has a third of each test's cases, and the lowest versions and the newest on Python
-3.12 and 3.13 have a twelfth each, no two the same; what starts processes runs in ``tests-jax`` alone. The other
-frameworks run all of their cases in their own sessions, and the wheel an eighth of NumPy's again. Asked for by name,
-``nox -s tests-jax``, a session runs all.
+each is a compilation: ``tests-jax`` has a quarter of each test's cases; the lowest versions and the newest on Python
+3.12 and 3.13 have a twelfth each, no two the same; what starts processes runs in ``tests-jax`` alone. array-api-strict,
+whose five devices compute alike, and dask run half of their cases, NumPy and PyTorch all, and the wheel an eighth of
+NumPy's again. Asked for by name, ``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ FRAMEWORKS = {
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
+SHARES = {"jax": "0/4", "array_api_strict": "0/2", "dask": "0/2"}  # of the cases, in CI
 GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")  # NumPy is always there
 
 ALONE = """
@@ -223,10 +224,8 @@ def tests_on(framework: str) -> Callable[[nox.Session], None]:
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        if framework == "jax":
-            run_pytest(session, "--backend", framework, *cases("0/3"), env=jax_cache(session))
-        else:
-            run_pytest(session, "--backend", framework)
+        dealt = cases(SHARES[framework]) if framework in SHARES else ()
+        run_pytest(session, "--backend", framework, *dealt, env=jax_cache(session) if framework == "jax" else None)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
     return tests
@@ -270,7 +269,7 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    share = {"3.12": "5/12", "3.13": "8/12"}[str(session.python)]
+    share = {"3.12": "5/12", "3.13": "10/12"}[str(session.python)]
     run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
 
 
@@ -480,7 +479,7 @@ def tested_versions() -> str:
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
 In CI the lowest versions and Python 3.12 and 3.13 run every test with a twelfth of its cases each, and JAX on Python
-3.11 with a third; a session that is asked for by name runs all.
+3.11 with a quarter; a session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

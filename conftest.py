@@ -75,8 +75,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cases",
         default="0/1",
-        metavar="K/N",
-        help="run every test on each framework, but of its cases only each N-th from the K-th on, K from 0",
+        metavar="K/N[/M]",
+        help="run every test on each framework, but of its cases only each N-th from the K-th on, K from 0; each M-th "
+        "where they are a product of several arguments",
     )
 
 
@@ -212,7 +213,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left)
 
 
-def _share(items: list[pytest.Item], k: int, n: int) -> tuple[list[pytest.Item], list[pytest.Item]]:
+def _share(
+    items: list[pytest.Item], k: int, n: int, of_products: int = 0
+) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Each n-th case from the k-th on of every test on each framework, shuffled, and what that leaves.
 
     A test with fewer cases than shares is in each of them with one; one that starts processes is in the first alone.
@@ -228,7 +231,9 @@ def _share(items: list[pytest.Item], k: int, n: int) -> tuple[list[pytest.Item],
             taken.update(those if k == 0 else ())
         else:
             random.Random(test).shuffle(those)  # each n-th of a product may have but one value of an argument
-            taken.update(those[min(k, len(those) - 1) :: n])
+            factors = [mark for name in ("parametrize", "dtypes") for mark in those[0].iter_markers(name)]
+            step = of_products if of_products and len(factors) > 1 else n
+            taken.update(those[k::step] or [those[k % len(those)]])
     return [item for item in items if item in taken], [item for item in items if item not in taken]
 
 

@@ -5,11 +5,12 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI every test runs on each of JAX's versions, but not every product of a law, a dtype and a transformation, since
-each is a compilation: ``tests-jax`` has a quarter of each test's cases; the lowest versions and the newest on Python
-3.12 and 3.13 have a twelfth each, no two the same; what starts processes runs in ``tests-jax`` alone. array-api-strict,
-whose five devices compute alike, and dask run half of their cases, NumPy and PyTorch all, and the wheel an eighth of
-NumPy's again. Asked for by name, ``nox -s tests-jax``, a session runs all.
+In CI every test runs on each of JAX's versions and every case of a test on one of them, but of products of several
+arguments, a law, a dtype and a transformation say, half, for each is a compilation. The cases are dealt out: a quarter
+to ``tests-jax``; to the lowest versions, and to the newest on Python 3.12 and 3.13, a quarter each where a test has one
+argument, and a twelfth of the products. What starts processes runs in the sessions of one framework alone. Those of
+array-api-strict, whose five devices compute alike, and of dask run half of their cases, NumPy's and PyTorch's all, and
+the wheel an eighth of NumPy's again. Asked for by name, ``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *cases("1/12"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *cases("1/4/12"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -269,7 +270,7 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    share = {"3.12": "5/12", "3.13": "10/12"}[str(session.python)]
+    share = {"3.12": "2/4/12", "3.13": "3/4/12"}[str(session.python)]
     run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
 
 
@@ -478,8 +479,8 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-In CI the lowest versions and Python 3.12 and 3.13 run every test with a twelfth of its cases each, and JAX on Python
-3.11 with a quarter; a session that is asked for by name runs all.
+In CI the lowest versions, Python 3.12 and 3.13 and JAX on Python 3.11 run every test with a share of its cases each,
+but for what starts processes; a session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config as inductor
 from torch._vmap_internals import _vmap
 
 from fastgen_rf.backends._torch import BACKEND, TorchBackend
@@ -37,6 +38,30 @@ def test_the_vmap_of_batched_gradients_gives_float64s_numbers():
     call = CALLS["add_noise"]
     got = _vmap(lambda x, y: call(x, y, 0.3))(first[None], second[None])[0]
     assert off(got.numpy(), wanted("add_noise", first.numpy(), second.numpy(), 0.3)) == 0
+
+
+@pytest.fixture
+def _contracting():
+    """Let inductor contract, as it does on GPUs unasked, and leave the rest of its settings as they are."""
+    torch.compiler.reset()
+    with inductor.patch({"cpp.enable_floating_point_contract_flag": "fast"}):
+        yield
+
+
+@pytest.mark.usefixtures("_contracting")
+def test_a_compiled_call_gives_float64s_numbers():
+    first, second = arrays((1.0, 1.0))
+    t = ARRAY_TIMES["ordinary"]
+    got = torch.compile(CALLS["add_noise"], fullgraph=True)(tensor(first), tensor(second), tensor(t))
+    assert off(got.numpy(), wanted("add_noise", first, second, t)) == 0
+
+
+@pytest.mark.usefixtures("_contracting")
+def test_the_compiler_does_contract():
+    """The twin of the test above: the same compiler rounds ``a b + c`` once."""
+    a, b = arrays((1.0, 1.0))
+    got = torch.compile(lambda a, b: a * b + a, fullgraph=True)(tensor(a), tensor(b))
+    assert off(got.numpy(), a * b + a) > 0.1 * a.size
 
 
 @pytest.mark.parametrize(("call", "kind"), [("v to v_vp", 0), ("x0 to v", 1), ("ode_step to t", 2), ("x0_to_eps", 3)])

@@ -10,7 +10,8 @@ arguments, a law, a dtype and a transformation say, half, for each is a compilat
 to ``tests-jax``; to the lowest versions, and to the newest on Python 3.12 and 3.13, a quarter each where a test has one
 argument, and a twelfth of the products. What starts processes runs in the sessions of one framework alone. Those of
 array-api-strict, whose five devices compute alike, and of dask run half of their cases, NumPy's and PyTorch's all, and
-the wheel an eighth of NumPy's again. Asked for by name, ``nox -s tests-jax``, a session runs all.
+the wheel an eighth of NumPy's again. The share of a Python that is missing is not run. Asked for by name,
+``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import random
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run every test on each framework, but of its cases only each N-th from the K-th on, K from 0; each M-th "
         "where they are a product of several arguments",
     )
+    group.addoption("--tests", default="0/1", metavar="J/H", help="of the tests only the J-th of H parts, J from 0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -202,21 +204,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    unserved = [item for item in items if item.get_closest_marker("unserved")]
+    served = [item for item in items if not item.get_closest_marker("unserved")]
     if config.getoption("--stand-in"):  # what is not about CuPy runs elsewhere
-        unserved += [item for item in items if "xp" not in item.fixturenames and item.path.parent.name != "cupy"]
-    if unserved:
-        config.hook.pytest_deselected(items=unserved)
-        gone = set(unserved)
-        items[:] = [item for item in items if item not in gone]
-    items[:], left = _share(items, *map(int, config.getoption("--cases").split("/")))
-    config.hook.pytest_deselected(items=left)
+        served = [item for item in served if "xp" in item.fixturenames or item.path.parent.name == "cupy"]
+    tests, cases = ([int(number) for number in config.getoption(name).split("/")] for name in ("--tests", "--cases"))
+    taken = _share(served, *tests, *cases)
+    config.hook.pytest_deselected(items=[item for item in items if item not in taken])
+    items[:] = [item for item in items if item in taken]
 
 
-def _share(
-    items: list[pytest.Item], k: int, n: int, of_products: int = 0
-) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """Each n-th case from the k-th on of every test on each framework, shuffled, and what that leaves.
+def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_products: int = 0) -> set[pytest.Item]:
+    """Each n-th case from the k-th on, shuffled, of every test of a part on each framework.
 
     A test with fewer cases than shares is in each of them with one; one that starts processes is in the first alone.
     """
@@ -227,6 +225,8 @@ def _share(
         cases.setdefault((item.nodeid.partition("[")[0], where), []).append(item)
     taken: set[pytest.Item] = set()
     for (test, _), those in cases.items():
+        if zlib.crc32(test.encode()) % parts != j:
+            continue
         if those[0].get_closest_marker("processes"):
             taken.update(those if k == 0 else ())
         else:
@@ -234,7 +234,7 @@ def _share(
             factors = [mark for name in ("parametrize", "dtypes") for mark in those[0].iter_markers(name)]
             step = of_products if of_products and len(factors) > 1 else n
             taken.update(those[k::step] or [those[k % len(those)]])
-    return [item for item in items if item in taken], [item for item in items if item not in taken]
+    return taken
 
 
 @functools.cache

@@ -5,13 +5,12 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI every test runs on each of JAX's versions and every case of a test on one of them, but of products of several
-arguments, a law, a dtype and a transformation say, half, for each is a compilation. The cases are dealt out: a quarter
-to ``tests-jax``; to the lowest versions, and to the newest on Python 3.12 and 3.13, a quarter each where a test has one
-argument, and a twelfth of the products. What starts processes runs in the sessions of one framework alone. Those of
-array-api-strict, whose five devices compute alike, and of dask run half of their cases, NumPy's and PyTorch's all, and
-the wheel an eighth of NumPy's again. The share of a Python that is missing is not run. Asked for by name,
-``nox -s tests-jax``, a session runs all.
+In CI every test runs on three versions of JAX, array-api-strict and dask, and every case of a test on one of them, but
+of products of several arguments, a law, a dtype and a transformation say, a third, for each is a compilation. The cases
+are dealt out: a third to the sessions of one framework, a third to the lowest versions, a third to the newest, where
+Python 3.12 and 3.13 have half of the tests each; of products a ninth. What starts processes runs in the sessions of one
+framework alone. NumPy and PyTorch have all their cases in theirs, and the wheel an eighth of NumPy's again. The share
+of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ FRAMEWORKS = {
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
-SHARES = {"jax": "0/4", "array_api_strict": "0/2", "dask": "0/2"}  # of the cases, in CI
+DEALT = ("jax", "array_api_strict", "dask")  # in CI, over this session and those of other versions
 GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")  # NumPy is always there
 
 ALONE = """
@@ -211,13 +210,13 @@ def lint(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """Check the types of the package with mypy (strict) and pyright, all frameworks with types installed."""
     install(session, "-e", ".[torch,jax]", "typing", "bfloat16")
-    session.run("mypy")
+    session.run("mypy", "--num-workers", "2")
     session.run("pyright")
 
 
-def cases(share: str) -> tuple[str, ...]:
-    """All cases of each test where a session is asked for by its name; in CI, where others run the rest, a share."""
-    return () if asked_by_name else ("--cases", share)
+def share(cases: str, tests: str = "0/1") -> tuple[str, ...]:
+    """All cases of all tests where a session is asked for by its name; in CI, where others run the rest, a share."""
+    return () if asked_by_name else ("--cases", cases, "--tests", tests)
 
 
 def tests_on(framework: str) -> Callable[[nox.Session], None]:
@@ -226,7 +225,7 @@ def tests_on(framework: str) -> Callable[[nox.Session], None]:
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        dealt = cases(SHARES[framework]) if framework in SHARES else ()
+        dealt = share("0/3/9") if framework in DEALT else ()
         run_pytest(session, "--backend", framework, *dealt, env=jax_cache(session) if framework == "jax" else None)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
@@ -253,7 +252,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *cases("1/4/12"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *share("1/3/9"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -271,8 +270,8 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    share = {"3.12": "2/4/12", "3.13": "3/4/12"}[str(session.python)]
-    run_pytest(session, "--backend", MANY, *cases(share), env=jax_cache(session) | UNOPTIMISED)
+    half = {"3.12": "0/2", "3.13": "1/2"}[str(session.python)]
+    run_pytest(session, "--backend", MANY, *share("2/3/9", half), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])
@@ -332,7 +331,7 @@ def wheel(session: nox.Session) -> None:
             copytree(ROOT / name, place / name, ignore=ignore_patterns("__pycache__", "_build"))
         (place / "from_wheel.py").write_text(FROM_WHEEL)
         with session.chdir(place):
-            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *cases("0/8"))
+            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *share("0/8"))
             session.run("python", "-m", "fastgen_rf")
 
 
@@ -480,8 +479,9 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-In CI the lowest versions, Python 3.12 and 3.13 and JAX on Python 3.11 run every test with a share of its cases each,
-but for what starts processes; a session that is asked for by name runs all.
+In CI the lowest versions, the newest ones and all but NumPy and PyTorch on Python 3.11 run every test with a share of
+its cases each, but for what starts processes; Python 3.12 and 3.13 half of the tests each. A session that is asked for
+by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

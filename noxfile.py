@@ -7,10 +7,10 @@ names and that is not found fails where the session was asked for by name; plain
 
 In CI every test runs on three versions of JAX, array-api-strict and dask, and every case of a test on one of them, but
 of products of several arguments, a law, a dtype and a transformation say, a third, for each is a compilation. The cases
-are dealt out: a third to the sessions of one framework, a third to the lowest versions, a third to the newest, where
-Python 3.12 and 3.13 have half of the tests each; of products a ninth. What starts processes runs in the sessions of one
-framework alone. NumPy and PyTorch have all their cases in theirs, and the wheel an eighth of NumPy's again. The share
-of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a session runs all.
+are dealt out: a quarter to the sessions of one framework, a quarter to the lowest versions, half to the newest, where
+Python 3.12 and 3.13 have half of the tests each. What starts processes runs in the sessions of one framework alone.
+NumPy has all cases in its session, PyTorch all but half of the products, and the wheel an eighth of NumPy's again. The
+share of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ FRAMEWORKS = {
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
-DEALT = ("jax", "array_api_strict", "dask")  # in CI, over this session and those of other versions
+SHARES = {"torch": "0/1/2", "jax": "0/4/12", "array_api_strict": "0/4/12", "dask": "0/4/12"}  # of the cases, in CI
 GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")  # NumPy is always there
 
 ALONE = """
@@ -189,7 +189,7 @@ def jax_cache(session: nox.Session) -> dict[str, str]:
 
 
 # XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
-# tests-jax runs with all of them, and so do the tests that are about what they do.
+# All of them are on where tests-jax is asked for, on Python 3.13, and in the tests that are about what they do.
 UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -225,8 +225,9 @@ def tests_on(framework: str) -> Callable[[nox.Session], None]:
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        dealt = share("0/3/9") if framework in DEALT else ()
-        run_pytest(session, "--backend", framework, *dealt, env=jax_cache(session) if framework == "jax" else None)
+        dealt = share(SHARES[framework]) if framework in SHARES else ()
+        compiler = jax_cache(session) | ({} if asked_by_name else UNOPTIMISED) if framework == "jax" else None
+        run_pytest(session, "--backend", framework, *dealt, env=compiler)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
     return tests
@@ -252,7 +253,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *share("1/3/9"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *share("2/4/12"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -270,8 +271,8 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    half = {"3.12": "0/2", "3.13": "1/2"}[str(session.python)]
-    run_pytest(session, "--backend", MANY, *share("2/3/9", half), env=jax_cache(session) | UNOPTIMISED)
+    half, compiler = {"3.12": ("0/2", UNOPTIMISED), "3.13": ("1/2", {})}[str(session.python)]
+    run_pytest(session, "--backend", MANY, *share("1/2/6", half), env=jax_cache(session) | compiler)
 
 
 @nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])

@@ -39,14 +39,14 @@ def test_without_shares_all_is_run():
     assert share() == set(ITEMS)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_the_shares_have_every_case_of_one_argument_once_and_a_product_s_thinner(n):
-    shares = [share(k=k, n=n, of_products=3 * n) for k in range(n)]
+@pytest.mark.parametrize("of_all", [[(0, 1)], [(0, 3), (1, 3), (2, 3)], [(0, 4), (2, 4), (1, 2)]])
+def test_the_shares_have_every_case_of_one_argument_once_and_a_product_s_thinner(of_all):
+    shares = [share(k=k, n=n, of_products=3 * n) for k, n in of_all]
     for cases in ONE.values():
         assert [sum(case in taken for taken in shares) for case in cases] == [1] * len(cases)
     for cases in PRODUCTS.values():
         times = [sum(case in taken for taken in shares) for case in cases]
-        assert set(times) == {0, 1} and sum(times) == 6
+        assert set(times) == {0, 1} and abs(sum(times) - 6) <= 1
 
 
 @pytest.mark.parametrize("k", range(4))

@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "backends(*names): run on these frameworks only",
         "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not",
         "dtypes(*names): parametrise the argument `dtype` over these (all four if none), where xp has them",
-        "processes: starts interpreters, which takes seconds; where cases are dealt out, the first share has all",
+        "processes: starts interpreters, which takes seconds; not dealt out",
         "unserved: no framework of this run serves the test; deselected",
     ):
         config.addinivalue_line("markers", line)
@@ -216,7 +216,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_products: int = 0) -> set[pytest.Item]:
     """Each n-th case from the k-th on, shuffled, of every test of a part on each framework.
 
-    A test with fewer cases than shares is in each of them with one; one that starts processes is in the first alone.
+    A test with fewer cases than shares is in each of them with one; one that starts processes is whole in each.
     """
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
@@ -225,11 +225,9 @@ def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_prod
         cases.setdefault((item.nodeid.partition("[")[0], where), []).append(item)
     taken: set[pytest.Item] = set()
     for (test, _), those in cases.items():
-        if zlib.crc32(test.encode()) % parts != j:
-            continue
         if those[0].get_closest_marker("processes"):
-            taken.update(those if k == 0 else ())
-        else:
+            taken.update(those)
+        elif zlib.crc32(test.encode()) % parts == j:
             random.Random(test).shuffle(those)  # each n-th of a product may have but one value of an argument
             factors = [mark for name in ("parametrize", "dtypes") for mark in those[0].iter_markers(name)]
             step = of_products if of_products and len(factors) > 1 else n

@@ -5,12 +5,13 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI every test runs on three versions of JAX, array-api-strict and dask, and every case of a test on one of them, but
-of products of several arguments, a law, a dtype and a transformation say, a third, for each is a compilation. The cases
-are dealt out: a quarter to the sessions of one framework, a quarter to the lowest versions, half to the newest, where
-Python 3.12 and 3.13 have half of the tests each. What starts processes runs in the sessions of one framework alone.
-NumPy has all cases in its session, PyTorch all but half of the products, and the wheel an eighth of NumPy's again. The
-share of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a session runs all.
+In CI every test runs on the lowest and on the newest versions, and every case of a test on one of them, but a sixth of
+the products of several arguments, a law, a dtype and a transformation say, for each is a compilation. Half of the cases
+are dealt to the lowest versions, half to the newest, where Python 3.12 and 3.13 have half of the tests each. What starts
+processes runs in the sessions of one framework. NumPy's has all other cases, too, PyTorch's all but two thirds of the
+products; those of the others, whose versions lie between, have of half of the tests an eighth, and JAX's all of the
+compiler's optimisations. The share of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a
+session runs all.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ FRAMEWORKS = {
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
-SHARES = {"torch": "0/1/2", "jax": "0/4/12", "array_api_strict": "0/4/12", "dask": "0/4/12"}  # of the cases, in CI
+IN_CI = {name: ("0/8/24", "0/2") for name in ("jax", "array_api_strict", "dask")} | {"torch": ("0/1/3", "0/1")}
 GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")  # NumPy is always there
 
 ALONE = """
@@ -189,7 +190,7 @@ def jax_cache(session: nox.Session) -> dict[str, str]:
 
 
 # XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
-# All of them are on where tests-jax is asked for, on Python 3.13, and in the tests that are about what they do.
+# tests-jax runs with all of them, and so do the tests that are about what they do.
 UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -219,15 +220,19 @@ def share(cases: str, tests: str = "0/1") -> tuple[str, ...]:
     return () if asked_by_name else ("--cases", cases, "--tests", tests)
 
 
+def share_of_version(cases: str, tests: str = "0/1") -> tuple[str, ...]:
+    """The same without what starts processes, which the sessions of one framework run."""
+    return (*share(cases, tests), "-m", "not processes") if share(cases) else ()
+
+
 def tests_on(framework: str) -> Callable[[nox.Session], None]:
     """Session body that tests one framework in an environment where it is the only one."""
 
     def tests(session: nox.Session) -> None:
         install(session, ".", "runner", "bfloat16", *FRAMEWORKS[framework])
         session.run("python", "-c", ALONE, framework, ",".join(GUESTS))
-        dealt = share(SHARES[framework]) if framework in SHARES else ()
-        compiler = jax_cache(session) | ({} if asked_by_name else UNOPTIMISED) if framework == "jax" else None
-        run_pytest(session, "--backend", framework, *dealt, env=compiler)
+        dealt = share(*IN_CI[framework]) if framework in IN_CI else ()
+        run_pytest(session, "--backend", framework, *dealt, env=jax_cache(session) if framework == "jax" else None)
 
     tests.__doc__ = f"Run the tests on {framework}, with no other framework installed."
     return tests
@@ -253,7 +258,7 @@ MANY = "numpy,array_api_strict,dask,jax"
 def tests_minimum(session: nox.Session) -> None:
     """Run the tests on the lowest versions that pyproject.toml declares, but torch's."""
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=lowest())
-    run_pytest(session, "--backend", MANY, *share("2/4/12"), env=jax_cache(session) | UNOPTIMISED)
+    run_pytest(session, "--backend", MANY, *share_of_version("0/2/12"), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
@@ -271,8 +276,8 @@ def tests_newest(session: nox.Session) -> None:
             session.notify(f"tests-{name}")
         return
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
-    half, compiler = {"3.12": ("0/2", UNOPTIMISED), "3.13": ("1/2", {})}[str(session.python)]
-    run_pytest(session, "--backend", MANY, *share("1/2/6", half), env=jax_cache(session) | compiler)
+    half = {"3.12": "0/2", "3.13": "1/2"}[str(session.python)]
+    run_pytest(session, "--backend", MANY, *share_of_version("1/2/12", half), env=jax_cache(session) | UNOPTIMISED)
 
 
 @nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])
@@ -332,7 +337,7 @@ def wheel(session: nox.Session) -> None:
             copytree(ROOT / name, place / name, ignore=ignore_patterns("__pycache__", "_build"))
         (place / "from_wheel.py").write_text(FROM_WHEEL)
         with session.chdir(place):
-            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *share("0/8"))
+            run_pytest(session, "-p", "from_wheel", "--backend", "numpy", *share_of_version("0/8"))
             session.run("python", "-m", "fastgen_rf")
 
 
@@ -480,9 +485,9 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-In CI the lowest versions, the newest ones and all but NumPy and PyTorch on Python 3.11 run every test with a share of
-its cases each, but for what starts processes; Python 3.12 and 3.13 half of the tests each. A session that is asked for
-by name runs all.
+In CI the lowest versions and the newest run every test but what starts processes with half of its cases each, Python
+3.12 and 3.13 half of those tests each; on Python 3.11 NumPy and PyTorch run all, the others what starts processes and a
+sample of the rest. A session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

@@ -39,7 +39,7 @@ def test_without_shares_all_is_run():
     assert share() == set(ITEMS)
 
 
-@pytest.mark.parametrize("of_all", [[(0, 1)], [(0, 3), (1, 3), (2, 3)], [(0, 4), (2, 4), (1, 2)]])
+@pytest.mark.parametrize("of_all", [[(0, 1)], [(0, 2), (1, 2)], [(0, 3), (1, 3), (2, 3)]])
 def test_the_shares_have_every_case_of_one_argument_once_and_a_product_s_thinner(of_all):
     shares = [share(k=k, n=n, of_products=3 * n) for k, n in of_all]
     for cases in ONE.values():
@@ -50,11 +50,11 @@ def test_the_shares_have_every_case_of_one_argument_once_and_a_product_s_thinner
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_a_share_has_every_test_but_those_that_start_processes_which_the_first_has_whole(k):
+def test_a_share_has_every_test_and_whole_those_that_start_processes(k):
     taken = share(k=k, n=4, of_products=12)
     for cases in (ONE | PRODUCTS | FEW).values():
         assert taken.intersection(cases)
-    assert [case in taken for case in STARTS["d"]] == [k == 0] * 4
+    assert taken.issuperset(STARTS["d"])
 
 
 def test_the_cases_of_a_share_are_no_stride_of_the_product():
@@ -65,7 +65,7 @@ def test_the_cases_of_a_share_are_no_stride_of_the_product():
 
 def test_the_parts_have_every_test_once_with_the_cases_of_the_share():
     whole, halves = share(k=2, n=3, of_products=9), [share(j, 2, 2, 3, 9) for j in range(2)]
-    assert halves[0] | halves[1] == whole and not halves[0] & halves[1]
+    assert halves[0] | halves[1] == whole and halves[0] & halves[1] == set(STARTS["d"])
     assert min(len(half) for half in halves) > len(whole) / 4
-    for cases in TESTS.values():
+    for cases in (ONE | PRODUCTS | FEW).values():
         assert sum(not half.isdisjoint(cases) for half in halves) <= 1

@@ -7,11 +7,11 @@ names and that is not found fails where the session was asked for by name; plain
 
 In CI every test runs on the lowest and on the newest versions, and every case of a test on one of them, but a sixth of
 the products of several arguments, a law, a dtype and a transformation say, for each is a compilation. Half of the cases
-are dealt to the lowest versions, half to the newest, where Python 3.12 and 3.13 have half of the tests each. What starts
-processes runs in the sessions of one framework. NumPy's has all other cases, too, PyTorch's all but two thirds of the
-products; those of the others, whose versions lie between, have of half of the tests an eighth, and JAX's all of the
-compiler's optimisations. The share of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``, a
-session runs all.
+are dealt to the lowest versions, half to the newest, where Python 3.12 and 3.13 have half of the tests each. What
+starts processes runs in the sessions of one framework. NumPy's has all other cases, too, PyTorch's all but two thirds
+of the products; those of the others, whose versions lie between, have of half of the tests an eighth, and JAX's all of
+the compiler's optimisations. The share of a Python that is missing is not run. Asked for by name, ``nox -s tests-jax``,
+a session runs all.
 """
 
 from __future__ import annotations

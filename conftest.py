@@ -29,6 +29,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 
 # A test that says nothing else searches a little, and the same every time; ``--hypothesis-profile fuzz`` searches on.
 settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("share", settings.get_profile("suite"), max_examples=20)
 settings.register_profile("fuzz", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("suite")
 

@@ -341,9 +341,11 @@ def _normal_density(x: Any, mean: float, std: float, low: float, high: float, xp
         scale = _mills(abs(near)) * (1 - _left(abs(near), (high - low) / std))
         return xp.exp(-step * (step / 2 + near)) / (std * scale)
     z = (x - mean) / std
-    if (high - low) / std < _NARROW:
+    width = (high - low) / std
+    if width < _NARROW:
         middle = (a + b) / 2
-        return xp.exp((middle - z) * (middle + z) / 2) / (high - low)
+        mass = 1 + (middle * middle - 1) * width * width / 24  # over the density in the middle times the width
+        return xp.exp((middle - z) * (middle + z) / 2) / ((high - low) * mass)
     return xp.exp(-z * z / 2) / (std * math.sqrt(2 * math.pi) * _mass(a, b))
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -331,6 +332,43 @@ def test_density_holds_far_in_a_tail(law, p_mean, p_std):
     step = 1e-6
     slope = 2 * step / (rf.timestep_quantile(u + step, c) - rf.timestep_quantile(u - step, c))
     assert rf.timestep_density(t, c) == pytest.approx(slope, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("min_t", "max_t", "p_mean", "p_std"),
+    [
+        (0.5, 0.51, -20.0, 0.8),  # 24 standard deviations off, over which the density falls by half
+        (0.5, 0.51, 20.0, 0.8),
+        (0.0, 1.0, 30.0, 1.0),  # all of a tail
+        (0.5, 0.500002, -5.5, 0.5),  # 8e-6 standard deviations wide, 10 of them off
+    ],
+)
+def test_quantile_and_density_of_a_far_or_narrow_normal_law_are_mpmath_s(min_t, max_t, p_mean, p_std):
+    c = config("lognormal", truncate=True, min_t=min_t, max_t=max_t, p_mean=p_mean, p_std=p_std)
+    u = np.array([0.01, 0.5, 0.99])
+    times = rf.timestep_quantile(u, c)
+    with mpmath.workdps(60):
+
+        def tail(t):
+            return mpmath.ncdf(-abs(mpmath.log(t) - p_mean) / p_std) if t else mpmath.mpf(0)
+
+        mass = tail(max_t) - tail(min_t)  # signed, as the law lies below or above
+        shares = [float((tail(float(t)) - tail(min_t)) / mass) for t in times]
+        density = [float(mpmath.npdf(mpmath.log(float(t)), p_mean, p_std) / abs(mass) / float(t)) for t in times]
+    assert shares == pytest.approx(u.tolist(), abs=1e-13 / (max_t - min_t))
+    assert rf.timestep_density(times, c).tolist() == pytest.approx(density, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("law", "fields", "t"),
+    [
+        *((law, {}, t) for law in ("logitnormal", "shifted_logitnormal") for t in (0.0, 1.0)),
+        ("beta", {"beta_a": 2.5, "beta_b": 1.0}, 0.0),
+        ("beta", {"beta_a": 1.0, "beta_b": 2.5}, 1.0),
+    ],
+)
+def test_a_density_that_ends_at_0_is_0_there(law, fields, t):
+    assert rf.timestep_density(t, config(law, truncate=True, min_t=0.0, max_t=1.0, **fields)) == 0.0
 
 
 @pytest.mark.parametrize("law", [*CLAMPED, "polynomial"])

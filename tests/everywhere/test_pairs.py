@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 import fastgen_rf as rf
+from fastgen_rf._draws import Pairs, Quantile
 
 UNIFORM = rf.SampleTimestepConfig(time_dist_type="uniform", min_t=0.0, max_t=1.0)
 NORMAL = rf.SampleTimestepConfig(time_dist_type="logitnormal", p_mean=-0.4, min_t=0.0, max_t=1.0)
@@ -38,6 +39,14 @@ def test_both_times_are_inside_and_in_order(xp, dtype, stratified, law):
 def test_none_or_all_are_equal(equal, stratified):
     t, r = pairs(1000, equal=equal, stratified=stratified)
     assert np.count_nonzero(t == r) == 1000 * equal
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_as_many_stratified_pairs_are_equal_where_u_is_0_or_rounds_to_1(place):
+    identity = Quantile(lambda u, config, xp, special: u, None, 0.0, 1.0)
+    strata = np.stack([np.arange(64), np.roll(np.arange(64), 1), np.arange(64)])
+    t, r = Pairs(identity, True, 0.75).times(np.array([[0.5], [0.5], [place]]), strata, 64, np, None)
+    assert np.count_nonzero(t == r) == 48
 
 
 @pytest.mark.parametrize(("n", "equal", "count"), [(64, 0.75, 48), (256, 0.75, 192), (1, 1.0, 1), (10, 0.3, 3)])

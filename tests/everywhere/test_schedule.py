@@ -134,6 +134,13 @@ def test_resolution_shift_is_exp_of_fluxs_line(tokens, mu):
     assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-12)
 
 
+def test_resolution_shift_goes_up_to_e_to_the_700():
+    points = {"base_tokens": 1, "max_tokens": 2, "base_shift": 700.0, "max_shift": 700.5}
+    assert rf.resolution_shift(1, **points) == math.exp(700)
+    with pytest.raises(ValueError, match="tokens must give a shift that float64 can hold, got 2"):
+        rf.resolution_shift(2, **points)
+
+
 def test_resolution_shift_through_other_points():
     """SD3's rule of equal signal-to-noise ratio is a shift of sqrt(tokens / base_tokens): the points of such a line."""
     got = rf.resolution_shift(500, base_tokens=100, max_tokens=900, base_shift=0.0, max_shift=math.log(3))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 import fastgen_rf as rf
+from fastgen_rf.timesteps import _rung
 from tests.cases.names import LAWS, PUBLISHED, every_law
 
 NORMAL = ["logitnormal", "lognormal", "shifted_logitnormal"]
@@ -400,6 +401,13 @@ def test_a_rung_below_1_never_becomes_1(xp, dtype, rung):
 def test_a_rung_of_1_stays_1(xp, dtype):
     t = rf.sample_from_t_list(5, [1, 0], rng=xp.rng(0), dtype=xp.dtype(dtype), **xp.draw_args)
     assert np.asarray(xp.numpy(t), np.float64).tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_rung_is_the_entry_floor_of_u_k_and_where_u_rounds_to_1_the_last(k):
+    rungs = tuple(np.linspace(1.0, 0.0, k + 1).tolist())
+    u = np.array([0.0, 0.25, math.nextafter(0.5, 0.0), 0.5, math.nextafter(1.0, 0.0), 1.0])
+    assert _rung(u, rungs, np, special).tolist() == [rungs[min(math.floor(at * k), k - 1)] for at in u]
 
 
 @pytest.mark.parametrize("rungs", [(1.0, 0.75, 0.5, 0.25, 0.0), (0.999, 0.937, 0.833, 0.624, 0.0), (0.3, 0.0)])

@@ -230,7 +230,8 @@ def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_prod
             taken.update(those)
         elif zlib.crc32(test.encode()) % parts == j:
             random.Random(test).shuffle(those)  # each n-th of a product may have but one value of an argument
-            factors = [mark for name in ("parametrize", "dtypes") for mark in those[0].iter_markers(name)]
+            dtypes = [mark for mark in those[0].iter_markers("dtypes") if len(mark.args) != 1]
+            factors = [*those[0].iter_markers("parametrize"), *dtypes]
             step = of_products if of_products and len(factors) > 1 else n
             taken.update(those[k::step] or [those[k % len(those)]])
     return taken

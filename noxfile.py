@@ -5,13 +5,14 @@ lower bounds only, which are the versions of ``tests-minimum``. A session that t
 and checks that no other is there, so that its passing proves that the others are not needed. A Python that a session
 names and that is not found fails where the session was asked for by name; plain ``nox`` says so and goes on.
 
-In CI every test runs on the lowest and on the newest versions, and every case of a test on one of them, but a sixth of
-the products of several arguments, a law, a dtype and a transformation say, for each is a compilation. Half of the cases
-are dealt to the lowest versions, half to the newest, where Python 3.12 and 3.13 have half of the tests each; a search
-has 20 examples there, else 50. What starts processes runs in the sessions of one framework. NumPy's has all other
-cases, too, PyTorch's all but two thirds of the products; those of the others, whose versions lie between, have of a
-quarter of the tests an eighth, and JAX's all of the compiler's optimisations. The share of a Python that is missing is
-not run. Asked for by name, ``nox -s tests-jax``, a session runs all.
+In CI every test runs on the lowest and on the newest versions, and every case of a test of one argument on one of them;
+of products of several arguments, a law, a dtype and a transformation say, a sixth, for each is a compilation. The cases
+are dealt to the lowest versions and to the newest, where Python 3.12 and 3.13 have half of the tests each and a search
+has 20 examples instead of 50. What starts processes runs in the sessions of one framework. Beside it NumPy's has all,
+PyTorch's all but two thirds of the products, array-api-strict's the half that the newest versions leave, for the lowest
+has no device without float64; JAX's and dask's have a sample, a quarter of the tests with an eighth of their cases, and
+JAX's all of the compiler's optimisations. The share of a Python that is missing is not run. Asked for by name,
+``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ FRAMEWORKS = {
     "array_api_strict": ("strict",),
     "dask": ("dask",),
 }
-IN_CI = {name: ("0/8/24", "0/4") for name in ("jax", "array_api_strict", "dask")} | {"torch": ("0/1/3", "0/1")}
+SAMPLE = ("0/8/24", "0/4")
+IN_CI = {"torch": ("0/1/3",), "array_api_strict": ("0/2/12",), "jax": SAMPLE, "dask": SAMPLE}  # cases, tests
 GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")  # NumPy is always there
 
 ALONE = """
@@ -316,7 +318,7 @@ def interop(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def wheel(session: nox.Session) -> None:
-    """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach; in CI an eighth."""
+    """Build sdist and wheel, install the wheel, and test it where the checkout is out of reach; in CI a sample."""
     install(session, "build", "twine", "runner", "bfloat16")
     with tempfile.TemporaryDirectory(prefix="fastgen_rf-") as folder:
         place = Path(folder)
@@ -486,9 +488,9 @@ def tested_versions() -> str:
     return f"""{table}
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
-In CI the lowest versions and the newest run every test but what starts processes with half of its cases each, Python
-3.12 and 3.13 half of those tests each; on Python 3.11 NumPy and PyTorch run all, the others what starts processes and a
-sample of the rest. A session that is asked for by name runs all.
+In CI the lowest versions and the newest, these on Python 3.12 or 3.13, share the cases of every test but what starts
+processes; of products of several arguments a sixth runs. On Python 3.11 NumPy runs all, PyTorch a third of the products
+and all else, the others what starts processes and a part of the rest. A session that is asked for by name runs all.
 What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """

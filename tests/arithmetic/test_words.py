@@ -88,6 +88,30 @@ def test_a_product_beside_a_power_of_two_is_rounded_on_the_finer_grid_below_it()
     assert np.array_equal(value(words(np.tile(a, 2)) * words(inverse)), np.tile(a, 2) * inverse)
 
 
+def test_what_was_taken_from_one_number_is_taken_from_another_anew():
+    a = samples(10)
+    of_a = words(a)
+    for number in (1.0, 2.5, 1.0):
+        assert np.count_nonzero(value(number - of_a) != number - a) <= len(a) // 5000
+
+
+@pytest.mark.parametrize("floor", [1e-6, 0.75])
+def test_the_larger_of_words_and_a_number_is_found_to_the_last_bit(floor):
+    apart = floor * 2.0 ** -np.arange(1, 53)
+    a = np.concatenate([[floor, 0.0], floor + apart, floor - apart, floor * samples(11)])
+    assert np.array_equal(value(FUNCTIONS.maximum(words(a), floor)), np.maximum(a, floor))
+    of_one = np.array([floor, 2 * floor], np.float32)
+    assert np.array_equal(
+        value(FUNCTIONS.maximum(Words.of(of_one, NUMPY), floor)), np.maximum(of_one, np.float64(floor))
+    )
+
+
+def test_the_larger_of_words_that_are_not_finite_and_a_number():
+    a = np.array([math.inf, -math.inf, math.nan, -1.0, 1.0], np.float32)
+    for of_a in (Words.of(a, NUMPY), Words.of(a, NUMPY) * 1.0):
+        np.testing.assert_array_equal(FUNCTIONS.maximum(of_a, 0.5).float32(), np.maximum(a, np.float32(0.5)))
+
+
 def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes():
     half = 1 + np.arange(1, 400, 2) * 2.0**-24
     for power in range(-60, -44):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -12,21 +13,29 @@ from conftest import _share
 class Item:
     """As much of a test's case as the dealing looks at."""
 
-    def __init__(self, test: str, case: int, *marks: str) -> None:
-        self.nodeid, self.marks = f"tests/test_it.py::{test}[{case}]", marks
+    def __init__(self, test: str, case: int, *marks: pytest.MarkDecorator) -> None:
+        self.nodeid, self.marks = f"tests/test_it.py::{test}[{case}]", [mark.mark for mark in marks]
         self.callspec = SimpleNamespace(params={"xp": ("jax", "cpu"), "case": case})
 
-    def get_closest_marker(self, name: str) -> str | None:
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
         return next(self.iter_markers(name), None)
 
-    def iter_markers(self, name: str):
-        return (mark for mark in self.marks if mark == name)
+    def iter_markers(self, name: str) -> Iterator[pytest.Mark]:
+        return (mark for mark in self.marks if mark.name == name)
 
 
-ONE = {test: [Item(test, case, "parametrize") for case in range(cases)] for test, cases in [("a", 3), ("b", 10)]}
-PRODUCTS = {"c": [Item("c", case, "parametrize", "dtypes") for case in range(18)]}
+argument, dtypes, one_dtype = (
+    pytest.mark.parametrize("case", [1, 2]),
+    pytest.mark.dtypes(),
+    pytest.mark.dtypes("float32"),
+)
+ONE = {
+    "a": [Item("a", case, argument) for case in range(3)],
+    "b": [Item("b", case, argument, one_dtype) for case in range(10)],
+}
+PRODUCTS = {"c": [Item("c", case, argument, dtypes) for case in range(18)]}
 FEW = {f"of {cases}, {i}": [Item(f"{cases}{i}", case) for case in range(cases)] for cases in (1, 2) for i in range(9)}
-STARTS = {"d": [Item("d", case, "processes", "parametrize") for case in range(4)]}
+STARTS = {"d": [Item("d", case, pytest.mark.processes, argument) for case in range(4)]}
 TESTS = ONE | PRODUCTS | FEW | STARTS
 ITEMS = [item for cases in TESTS.values() for item in cases]
 

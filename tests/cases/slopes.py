@@ -49,6 +49,7 @@ _ENDS: list[tuple[str, dict[str, Any], float, float]] = [
     ("cosmap", {**HALF, "truncate": True}, math.pi / 4, math.pi / 8),
     ("beta", WIDE, INF, 2 / 3),
     ("beta", {**WIDE, "beta_a": 0.5}, 0, 2),
+    ("beta", {**WIDE, "beta_a": 1.0, "beta_b": 1.0}, 1, 1),
     ("beta", {**WIDE, "beta_a": 1.0, "beta_b": 2.5}, 0.4, INF),
     ("beta", {**WIDE, "beta_a": 1.0, "beta_b": 0.5}, 2, 0),
     ("beta", {**HALF, "truncate": True, "beta_a": 1.0, "beta_b": 2.0}, 0.375, 0.75),

@@ -319,6 +319,11 @@ def test_beta_of_two_ones_is_uniform_up_to_its_ends(end):
     assert rf.timestep_density(end, c) == 1.0
 
 
+def test_the_quantile_of_beta_keeps_its_digits_next_to_0():
+    c = config("beta", truncate=True, min_t=0.0, max_t=1.0, beta_a=1.0, beta_b=2.5)
+    assert rf.timestep_quantile(1e-12, c) == pytest.approx(1e-12 / 2.5, rel=1e-11, abs=0)
+
+
 def test_the_density_of_lognormal_is_0_at_0_without_a_warning():
     assert rf.timestep_density(np.zeros(2), config("lognormal", min_t=0.0, max_t=1.0)).tolist() == [0.0, 0.0]
 

@@ -355,6 +355,7 @@ def train(rank: int, plan: Plan, settings: Settings, folder: str) -> None:
     if rank == 0:
         torch.save({"teacher": teacher.state_dict(), "student": student.state_dict()}, f"{folder}/networks.pt")
     if plan.processes > 1:
+        dist.barrier()  # see train_fsdp.py
         dist.destroy_process_group()
 
 

@@ -115,7 +115,7 @@ def blocks(shape: Any, size: int) -> Iterator[Index]:
         yield ()
         return
     length = shape[axis - 1]
-    pieces = math.ceil(length / max(1, size // inner))
+    pieces = math.ceil(length / (size // inner))
     step = math.ceil(length / pieces)
     for outer in itertools.product(*(range(n) for n in shape[: axis - 1])):
         for start in range(0, length, step):

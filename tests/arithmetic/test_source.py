@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastgen_rf import _formulas
-from fastgen_rf.arithmetic._term import source
+from fastgen_rf.arithmetic._term import name_of, source
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,10 @@ def test_the_text_is_the_formula(formula: str, text: str) -> None:
 def test_numbers_are_written_with_all_their_digits_and_on_their_side() -> None:
     text = source(lambda first, second, t, fn: 1 / (0.1 + (t / 3) * (2 - first)) + (second - 1) * 5)
     assert text == "((1.0 / (0.1 + ((t / 3.0) * (2.0 - first)))) + ((second - 1.0) * 5.0))"
+    text = source(lambda first, second, t, fn: 2 * -first + fn.sqrt(second) * fn.maximum(t, 0.1))
+    assert text == "((2.0 * (first * -1.0)) + (sqrt(second) * maximum(t, 0.1)))"
+
+
+def test_a_formula_is_called_by_its_name_or_its_class_s() -> None:
+    assert name_of(_formulas.add_noise) == "add_noise"
+    assert name_of(_formulas.Shift(3.0)) == "Shift"

@@ -30,7 +30,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 # A test that says nothing else searches a little, and the same every time; ``--hypothesis-profile fuzz`` searches on.
 settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("share", settings.get_profile("suite"), max_examples=20)
-settings.register_profile("fuzz", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("suite")
 
 _ON_CPU = ("numpy", "torch", "jax", "array_api_strict", "dask")
@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "backends(*names): run on these frameworks only",
         "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not",
         "dtypes(*names): parametrise the argument `dtype` over these (all four if none), where xp has them",
-        "processes: starts interpreters, which takes seconds; not dealt out",
+        "undealt: starts interpreters, which takes seconds, or is about what a compiler optimises; not dealt out",
         "unserved: no framework of this run serves the test; deselected",
     ):
         config.addinivalue_line("markers", line)
@@ -217,7 +217,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_products: int = 0) -> set[pytest.Item]:
     """Each n-th case from the k-th on, shuffled, of every test of a part on each framework.
 
-    A test with fewer cases than shares is in each of them with one; one that starts processes is whole in each.
+    A test with fewer cases than shares is in each of them with one; an undealt one is whole in each.
     """
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
@@ -226,7 +226,7 @@ def _share(items: list[pytest.Item], j: int, parts: int, k: int, n: int, of_prod
         cases.setdefault((item.nodeid.partition("[")[0], where), []).append(item)
     taken: set[pytest.Item] = set()
     for (test, _), those in cases.items():
-        if those[0].get_closest_marker("processes"):
+        if those[0].get_closest_marker("undealt"):
             taken.update(those)
         elif zlib.crc32(test.encode()) % parts == j:
             random.Random(test).shuffle(those)  # each n-th of a product may have but one value of an argument

@@ -8,11 +8,11 @@ names and that is not found fails where the session was asked for by name; plain
 In CI every test runs on the lowest and on the newest versions, and every case of a test of one argument on one of them;
 of products of several arguments, a law, a dtype and a transformation say, a sixth, for each is a compilation. The cases
 are dealt to the lowest versions and to the newest, where Python 3.12 and 3.13 have half of the tests each and a search
-has 20 examples instead of 50. What starts processes runs in the sessions of one framework. Beside it NumPy's has all,
-PyTorch's all but two thirds of the products, array-api-strict's the half that the newest versions leave, for the lowest
-has no device without float64; JAX's and dask's have a sample, an eighth of the tests with an eighth of their cases, and
-JAX's all of the compiler's optimisations. The share of a Python that is missing is not run. Asked for by name,
-``nox -s tests-jax``, a session runs all.
+has 20 examples instead of 50. What starts processes, or is about what a compiler optimises, runs in the sessions of one
+framework. Beside it NumPy's has all, PyTorch's all but two thirds of the products, array-api-strict's the half that the
+newest versions leave, for the lowest has no device without float64; JAX's and dask's have a sample, an eighth of the
+tests with an eighth of their cases, and JAX's all of the compiler's optimisations. The share of a missing Python is not
+run. Asked for by name, ``nox -s tests-jax``, a session runs all.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def jax_cache(session: nox.Session) -> dict[str, str]:
 
 
 # XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
-# tests-jax runs with all of them, and so do the tests that are about what they do.
+# tests-jax runs with all of them, and so do the tests that are about what they do, which are marked `undealt`.
 UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -223,8 +223,8 @@ def share(cases: str, tests: str = "0/1") -> tuple[str, ...]:
 
 
 def share_of_version(cases: str, tests: str = "0/1") -> tuple[str, ...]:
-    """The same with shorter searches, and without what starts processes: the sessions of one framework run that."""
-    shorter = ("--hypothesis-profile", "share", "-m", "not processes")
+    """The same with shorter searches, and without what the sessions of one framework run whole."""
+    shorter = ("--hypothesis-profile", "share", "-m", "not undealt")
     return () if asked_by_name else (*share(cases, tests), *shorter)
 
 
@@ -264,13 +264,6 @@ def tests_minimum(session: nox.Session) -> None:
     run_pytest(session, "--backend", MANY, *share_of_version("0/2/12"), env=jax_cache(session) | UNOPTIMISED)
 
 
-@nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
-def tests_minimum_torch(session: nox.Session) -> None:
-    """Run PyTorch's tests on its lowest version, and the others': outside CI, for the index has it as a CUDA build."""
-    install(session, ".[torch]", "runner", "bfloat16", instead=lowest())
-    run_pytest(session, "--backend", "torch")
-
-
 @nox.session(name="tests-newest", python=["3.11", "3.12", "3.13"], tags=["ci", "tests"])
 def tests_newest(session: nox.Session) -> None:
     """Run the tests on the newest versions for this Python; for 3.11 those are the sessions of one framework each."""
@@ -281,14 +274,6 @@ def tests_newest(session: nox.Session) -> None:
     install(session, ".[jax]", "runner", "recipes", *TESTED_GROUPS, instead=versions(NEWER))
     half = {"3.12": "0/2", "3.13": "1/2"}[str(session.python)]
     run_pytest(session, "--backend", MANY, *share_of_version("1/2/12", half), env=jax_cache(session) | UNOPTIMISED)
-
-
-@nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])
-def tests_newest_torch(session: nox.Session) -> None:
-    """Run PyTorch's tests on its newest version: outside CI, for the index has it as a CUDA build."""
-    newer = {} if session.python == "3.11" else versions(NEWER)
-    install(session, ".[torch]", "runner", "bfloat16", instead=newer | versions(NEWEST_TORCH))
-    run_pytest(session, "--backend", "torch")
 
 
 @nox.session(name="stand-in", tags=["ci", "tests"])
@@ -377,6 +362,21 @@ nox.options.tags = ["ci"]
 # What is run on demand
 
 
+@nox.session(name="tests-minimum-torch", python="3.11", tags=["tests"])
+def tests_minimum_torch(session: nox.Session) -> None:
+    """Run PyTorch's tests on its lowest version, and the others': outside CI, for the index has it as a CUDA build."""
+    install(session, ".[torch]", "runner", "bfloat16", instead=lowest())
+    run_pytest(session, "--backend", "torch")
+
+
+@nox.session(name="tests-newest-torch", python=["3.11", "3.12", "3.13"], tags=["tests"])
+def tests_newest_torch(session: nox.Session) -> None:
+    """Run PyTorch's tests on its newest version: outside CI, for the index has it as a CUDA build."""
+    newer = {} if session.python == "3.11" else versions(NEWER)
+    install(session, ".[torch]", "runner", "bfloat16", instead=newer | versions(NEWEST_TORCH))
+    run_pytest(session, "--backend", "torch")
+
+
 ON_CUDA = [nox.param(name, id=name) for name in ("torch", "jax", "cupy")]
 
 
@@ -416,7 +416,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("backend", [nox.param(name, id=name) for name in FRAMEWORKS])
 def fuzz(session: nox.Session, backend: str) -> None:
-    """Search for calls whose result is wrong or whose error does not say why: 2,000 examples of each test."""
+    """Search for calls whose result is wrong or whose error does not say why: 10,000 examples of each test."""
     install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
     options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
     run_pytest(session, "--backend", backend, *options, "tests/fuzz", env=jax_cache(session))
@@ -490,9 +490,9 @@ def tested_versions() -> str:
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
 In CI the lowest versions and the newest, these on Python 3.12 or 3.13, share the cases of every test but what starts
-processes; of products of several arguments a sixth runs. On Python 3.11 NumPy runs all, PyTorch a third of the products
-and all else, the others what starts processes and a part of the rest. A session that is asked for by name runs all.
-What a GPU would run is compiled in CI without one, by {compiled};
+processes or is about a compiler; of products of several arguments a sixth runs. On Python 3.11 NumPy runs all, PyTorch
+a third of the products and all else, the others what the versions do not and a part of the rest. A session that is
+asked for by name runs all. What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """
 

@@ -132,12 +132,13 @@ def _check_belongs(backend: Backend, array: Array, name: str, other: Array, othe
 
 def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> TypeError:
     """Error for arrays of two frameworks; of NumPy's it says how the other framework takes it."""
-    message = f"{name} and {other_name} must come from one framework, got {backend.name} and {theirs.name}"
+    hint = ""
     if theirs.name == "numpy":
-        message += f": pass {backend.name}.asarray({other_name})"
+        hint = f": pass {backend.name}.asarray({other_name})"
     elif backend.name == "numpy":
-        message += f": pass {theirs.name}.asarray({name})"
-    return TypeError(message)
+        hint = f": pass {theirs.name}.asarray({name})"
+    got = f"{backend.name} and {theirs.name}"
+    return TypeError(f"{name} and {other_name} must come from one framework, got {got}{hint}")
 
 
 def _show(shape: Any) -> str:

@@ -1,7 +1,8 @@
 """What holds on every framework is in ``everywhere``; what belongs to one framework, in the folder of its name.
 
 A folder is collected where its name is open: a framework's in a run on that framework; ``cuda`` with ``--device cuda``;
-``triton``, ``nvrtc`` and ``interop`` with the option of that name. All the others always are: ``arithmetic`` and
-``package``, as the package has them, ``devices``, ``docs``, its pages, and ``capabilities``, each function with each
-feature of each framework. ``cases`` holds what several of them go through or compare with; ``benchmarks`` is a program.
+``triton``, ``nvrtc``, ``interop`` and ``examples`` with the option of that name. All the others always are:
+``arithmetic`` and ``package``, as the package has them, ``devices``, ``docs``, its pages, ``promises``, one of these,
+``fuzz``, searches for wrong results, and ``capabilities``, each function with each feature of each framework. ``cases``
+holds what several of them go through or compare with; ``benchmarks`` is a program.
 """

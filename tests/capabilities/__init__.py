@@ -112,14 +112,15 @@ def overview() -> str:
     """Features over frameworks, and what is refused."""
     rows = [["", *(title + " ²" * (name == "cupy") for name, title in FRAMEWORKS.items())]]
     for feature, (title, _) in FEATURES.items():
-        rows.append([title, *(_summary(feature, framework) for framework in FRAMEWORKS)])
+        rows.append([title, *(summary(feature, framework) for framework in FRAMEWORKS)])
     return _table(rows)
 
 
-def _summary(feature: str, framework: str) -> str:
-    refused = [name for name in FUNCTIONS if cell(name, feature, framework) == "no"]
+def summary(feature: str, framework: str) -> str:
+    """How a framework has a feature, and for which functions not."""
+    functions = [name for name in FUNCTIONS if feature in FUNCTIONS[name] and cell(name, feature, framework) != "yes"]
     text = FEATURES[feature].meaning.get(framework, "")
-    return text + (f"; not {', '.join(map(_code, refused))}" if refused else "")
+    return text + (f"; not {', '.join(map(_code, functions))}" if text and functions else "")
 
 
 def in_full() -> str:

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.capabilities import FEATURES, FUNCTIONS, PAGES, REFUSED, calls, cell, written
+from conftest import _WITHOUT
+from tests.capabilities import ABSENT, FEATURES, FUNCTIONS, PAGES, REFUSED, calls, cell, summary, written
 from tests.capabilities.calls import CALLS, DRAWS, NUMBERS
 
 EPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}  # spacing above 1
 
 
+TESTED: set[tuple[str, str]] = set()  # features, each with a framework that a test below takes it to
+
+
 def of(feature: str, *frameworks: str) -> Any:
     """Run a test on the frameworks that have a feature, or on these, and the functions that it has a meaning for."""
     places = frameworks or tuple(FEATURES[feature].meaning)
+    TESTED.update((feature, name) for name in places)
     functions = [name for name in FUNCTIONS if any(cell(name, feature, at) for at in places)]
 
     def decorate(test: Any) -> Any:
@@ -172,8 +177,14 @@ def test_every_public_name_is_in_the_table_and_has_a_call() -> None:
     assert set(FUNCTIONS) == {*CALLS, *DRAWS, *NUMBERS}
 
 
-def test_every_feature_has_a_test() -> None:
-    assert {"test_" + feature.replace(" ", "_") for feature in FEATURES} <= set(globals())
+def test_every_cell_has_a_test_that_runs() -> None:
+    assert {(feature, name) for feature in FEATURES for name in FEATURES[feature].meaning} == TESTED
+    assert not any("float16" in _WITHOUT.get(name, ()) for name in FEATURES["low precision"].meaning)
+
+
+def test_what_a_framework_has_not_is_in_the_overview() -> None:
+    for function, feature, name in {*ABSENT, *REFUSED}:
+        assert f"`{function.partition(' ')[0]}`" in summary(feature, name)
 
 
 def test_a_refusal_is_of_a_cell() -> None:

@@ -72,7 +72,7 @@ with (
 )
 
 
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_an_array_beyond_the_memory_of_two_workers(tmp_path: Path) -> None:
     processes.run(CODE, 1, tmp_path, *map(str, (SAMPLES, CHUNK, CAP, *SHAPE)))
     found = np.load(tmp_path / "found.npz")

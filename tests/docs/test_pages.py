@@ -96,3 +96,11 @@ def test_every_test_that_a_page_names_exists():
             assert f"def {name}(" in (path.parent / target).read_text(encoding="utf-8"), f"{path}: {name}"
             named += 1
     assert named > 30
+
+
+def test_every_promise_names_what_checks_it():
+    page = (ROOT / "docs/explanation/promises.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| promise \| checked by \|\n\|---\|---\|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    assert len(tables) == page.count("| promise |") > 3
+    for row in "".join(tables).splitlines():
+        assert "[`test_" in row.split(" | ")[-1], row

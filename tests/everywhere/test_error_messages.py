@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +53,7 @@ TYPE_ERRORS = {
     ),
     "sample_timesteps(2, CFG, rng=0, xp=np, stratified=1)": "stratified must be True or False, got 1",
     "sample_timesteps(2, CFG, rng=0, xp=np, dtype=int)": "dtype must be a real floating dtype, got int64",
+    "sample_timesteps(2, CFG, rng=0, xp=np, dtype='float33')": "dtype must be a real floating dtype, got 'float33'",
     "sample_timestep_pairs(2, CFG, equal='1', rng=0, xp=np)": "equal must be a number in [0, 1], got '1'",
     "sample_from_t_list(2, [1, 0], rng=0, xp=np, return_index=1)": "return_index must be True or False, got 1",
     "sample_timesteps(2, CFG)": (
@@ -141,6 +144,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             TypeError,
             "x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)",
         ),
+        "add_noise(np.ones((2, 3)), X, 0.5)": (
+            TypeError,
+            "x0 and eps must come from one framework, got numpy and torch: pass torch.asarray(x0)",
+        ),
         "add_noise(X, X.to('meta'), 0.5)": (ValueError, "x0 and eps must be on one device, got {X.device} and meta"),
         "sample_timesteps(2, CFG, rng=0, xp=np, dtype=xp.float32)": (
             TypeError,
@@ -197,6 +204,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         ),
     },
     "array_api_strict": {
+        "sample_timesteps(2, CFG, rng=0, xp=xp, device='cuda')": (
+            ValueError,
+            "device must be one of {DEVICES}, got 'cuda'",
+        ),
         "timestep_quantile(X, CFG)": (
             TypeError,
             "u is an array of array_api_strict on a device without float64 or special functions: "
@@ -262,7 +273,7 @@ def test_cupy_s_say(xp: Any, call: str) -> None:
 @pytest.mark.needs("no float64")
 @pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["array_api_strict"])
 def test_a_device_without_float64_says(xp: Any, call: str) -> None:
-    check(xp, call)
+    check(xp, call, DEVICES=", ".join(map(str, xp.namespace.__array_namespace_info__().devices())))
 
 
 # That none is missing
@@ -274,21 +285,35 @@ def every_message() -> list[str]:
     return [*TYPE_ERRORS.values(), *VALUE_ERRORS.values(), *ours]
 
 
+ERRORS = ("TypeError", "ValueError", "RuntimeError")
+
+
+def every_node() -> Iterator[ast.AST]:
+    """What the package's sources consist of."""
+    for file in sorted(Path(rf.__file__).parent.rglob("*.py")):
+        yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+
+
 def every_template() -> list[str]:
     """What the package's errors are made with, as regular expressions: anything stands for what is filled in."""
     made = []
-    for file in sorted(Path(rf.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("TypeError", "ValueError", "RuntimeError"):
-                (text,) = node.args
-                parts = text.values if isinstance(text, ast.JoinedStr) else [text]
-                made.append("".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts))
+    for node in every_node():
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
+            (text,) = node.args
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            made.append("".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts))
     return made
 
 
-@pytest.mark.parametrize("template", every_template())
-def test_every_error_of_the_package_is_above(template: str) -> None:
-    assert any(re.fullmatch(template, message) for message in every_message())
+@pytest.mark.parametrize(("template", "places"), Counter(every_template()).items())
+def test_every_error_of_the_package_is_above(template: str, places: int) -> None:
+    assert sum(re.fullmatch(template, message) is not None for message in every_message()) >= places
+    assert re.search(r"[a-z]{4}", template)  # not one that anything matches
+
+
+def test_nothing_else_is_raised() -> None:
+    raised = [node.exc for node in every_node() if isinstance(node, ast.Raise) and node.exc]
+    assert {ast.unparse(error.func) if isinstance(error, ast.Call) else "" for error in raised} <= {*ERRORS, "mixed"}
 
 
 def test_none_stands_twice_and_none_is_of_the_past() -> None:

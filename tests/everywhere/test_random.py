@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.cases.names import LAWS
 
 CFG = rf.SampleTimestepConfig()
 RUNGS = (0.999, 0.75, 0.5, 0.0)
@@ -38,6 +41,18 @@ def test_a_dtype_that_the_standard_does_not_name_is_reached_in_one_rounding(xp, 
     here = sample(2**16, rng=np.random.default_rng(7), dtype=dtype)
     assert there.dtype == here.dtype == dtype
     np.testing.assert_array_equal(xp.numpy(there), here)
+
+
+@pytest.mark.needs("float64")
+@pytest.mark.dtypes("float32", "bfloat16", "float16")
+@pytest.mark.parametrize("law", LAWS)
+def test_a_seed_draws_the_same_numbers_in_every_dtype(xp, dtype, law):
+    eps = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}[dtype]
+    cfg = rf.SampleTimestepConfig(law)
+    for options in ({}, {"stratified": True}):
+        draw = functools.partial(rf.sample_timesteps, 64, cfg, rng=7, **xp.draw_args, **options)
+        exact, t = (xp.numpy(draw(dtype=xp.dtype(name))).astype(np.float64) for name in ("float64", dtype))
+        np.testing.assert_allclose(t, exact, rtol=eps, atol=0)  # rounded to the nearest, or to its neighbour inside
 
 
 @every_sampler

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgen_rf as rf
+from tests.cases.without_float64 import CALLS
 
 FORMULAS = ["add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"]
 every_formula = pytest.mark.parametrize("formula", FORMULAS)
@@ -154,14 +155,18 @@ def test_sliced_and_permuted_inputs_give_the_values_of_packed_ones(xp, formula):
 
 
 @pytest.mark.backends("numpy", "torch", "cupy")
-@pytest.mark.parametrize("t", [0, 0.0, 1.0])
-def test_result_never_shares_memory_with_an_input(xp, t):
-    x0, eps = xp.array(np.zeros((2, 3))), xp.array(np.ones((2, 3)))
-    x_t = rf.add_noise(x0, eps, t)
-    before = xp.numpy(x_t).copy()
-    x0 += 7
-    eps += 7
-    assert np.array_equal(xp.numpy(x_t), before)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("t", [0.0, 1.0])
+@pytest.mark.dtypes("float64", "float32")
+def test_result_never_shares_memory_with_an_input(xp, dtype, call, t):
+    for time in (t, xp.array(np.full(2, t), dtype)):
+        first, second = xp.array(np.full((2, 3), 0.5), dtype), xp.array(np.ones((2, 3)), dtype)
+        result = call(first, second, time)
+        before = xp.numpy(result).copy()
+        first += 7
+        second += 7
+        time += 7
+        assert np.array_equal(xp.numpy(result), before, equal_nan=True)
 
 
 # expand_like

@@ -147,7 +147,7 @@ def put_together(parts):
 
 
 @pytest.mark.backends("numpy", "jax", "torch")
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_the_union_over_4_processes_is_the_batch_of_one_and_a_run_resumed_on_3_repeats_it(xp):
     ranks = [[(rank, 4, 0, 5), (rank, 3, 3, 5)] for rank in range(3)]
     *three, fourth = drawn_in_processes(xp.name, *ranks, [(3, 4, 0, 5), (0, 1, 0, 5)])

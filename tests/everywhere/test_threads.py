@@ -148,7 +148,7 @@ def fork_and_spawn(name: str) -> list[str]:
 
 
 @pytest.mark.backends("numpy", "torch", "jax")
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_a_child_process_computes_what_its_parent_did(xp: Any, tmp_path: Path) -> None:
     program = tmp_path / "program.py"  # a spawned process imports its parent's main module from a file
     program.write_text(CHILD)

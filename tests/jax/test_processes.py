@@ -97,7 +97,7 @@ def expected() -> list[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_global_arrays_and_draws_are_one_process_s(name: str, parts: dict[str, Any], expected: list[Any]) -> None:
     place = NAMES.index(name)
     rows = [parts[f"{place} {first}"] for first in range(0, ROWS, ROWS // 4)]

@@ -38,7 +38,7 @@ def losses_on(devices: int) -> list[float]:
     return [float(loss) for loss in losses]
 
 
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_the_step_on_eight_devices_has_the_losses_of_one_device() -> None:
     on_one = losses_on(1)
     assert losses_on(8) == pytest.approx(on_one, rel=1e-6)

@@ -321,7 +321,7 @@ print(jax.grad(lambda t: rf.x0_to_flow(x, eps, t).sum())(t).dtype, jax.config.ja
 """
 
 
-@pytest.mark.processes
+@pytest.mark.undealt
 def test_with_the_flag_on_the_numbers_are_those_without() -> None:
     off = _WITH_THE_FLAG.replace('jax.config.update("jax_enable_x64", True)', "")
     with_flag, without = fresh_process.run(_WITH_THE_FLAG), fresh_process.run(off)

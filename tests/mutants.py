@@ -1,0 +1,89 @@
+"""``python -m tests.mutants``: hold the changes of the package that no test notices against the list of them.
+
+``mutmut run`` changes one place at a time and leaves in ``mutants/`` what NumPy's tests make of it. What they do not
+notice and ``tests/mutants.txt`` does not name, with a reason, tests of other frameworks have to notice (``ELSEWHERE``).
+``--write`` prints what none of them notices.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mutmut.__main__ import get_diff_for_mutant, walk_mutatable_files
+from mutmut.mutation.data import SourceFileMutationData
+from tqdm.contrib.concurrent import thread_map
+
+ROOT = Path(__file__).parents[1]
+LIST = Path(__file__).with_suffix(".txt")
+UNNOTICED = (0, 33)  # by mutmut: the tests passed, or none calls the function
+ERRORS = ("tests/everywhere/test_errors.py", "tests/everywhere/test_error_messages.py", "tests/torch/test_errors.py")
+ELSEWHERE = {  # the frameworks and the tests for what NumPy has no use of, by the beginning of a function's name
+    "": ("torch,array_api_strict", *ERRORS),
+    "_config": ("torch,array_api_strict", "tests/everywhere/test_timesteps.py", "tests/everywhere/test_inputs.py"),
+    "_laws": ("torch", "tests/torch/test_slopes.py"),
+    "arithmetic._words": ("array_api_strict", "tests/devices"),
+    "paths": ("array_api_strict", "tests/everywhere/test_paths.py", *ERRORS),
+    "timesteps": ("array_api_strict", "tests/everywhere/test_timesteps.py", *ERRORS),
+}
+
+
+def main() -> None:
+    """Print what differs, and end with an error if anything does."""
+    found = dict(unnoticed())
+    listed = Counter(entry for line in LIST.read_text().splitlines() if (entry := line.strip()) and line[0] == " ")
+    unlisted = [name for name, entry in found.items() if entry not in listed]
+    noticed = thread_map(is_noticed_elsewhere, unlisted, max_workers=os.cpu_count())
+    surviving = sorted(found[name] for name, is_seen in zip(unlisted, noticed, strict=True) if not is_seen)
+    if sys.argv[1:] == ["--write"]:
+        print(*surviving, sep="\n")
+        return
+    gone = sorted((listed - Counter(found.values())).elements())
+    for entry in surviving:
+        print(f"no test notices, and the list does not name\n    {entry}")
+    for entry in gone:
+        print(f"the list names, and a test notices or nothing is\n    {entry}")
+    print(f"{len(found)} are not noticed on NumPy, {sum(noticed)} of them elsewhere, {listed.total()} are listed")
+    sys.exit(bool(surviving or gone))
+
+
+def unnoticed() -> Iterator[tuple[str, str]]:
+    """Names of the changes that mutmut's tests do not notice, each with its entry: the function, and old -> new."""
+    for path in walk_mutatable_files():
+        data = SourceFileMutationData(path=path)
+        data.load()
+        for name, exit_code in data.exit_code_by_key.items():
+            if exit_code in UNNOTICED:
+                lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
+                old, new = (" ".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
+                yield name, f"{function(name)}: {old} -> {new}"
+
+
+def function(name: str) -> str:
+    """``_laws._beta`` of mutmut's ``fastgen_rf._laws.x__beta__mutmut_3``."""
+    module, mangled = name.removeprefix("fastgen_rf.").rpartition("__mutmut_")[0].rsplit(".", 1)
+    return f"{module}.{mangled.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+
+
+def is_noticed_elsewhere(name: str) -> bool:
+    """Whether a test of another framework fails with this change made in a copy of the project."""
+    frameworks, *tests = ELSEWHERE[max(filter(function(name).startswith, ELSEWHERE), key=len)]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(ROOT, f"{folder}/copy", ignore=shutil.ignore_patterns(".*", "_build"))
+        subprocess.run(["mutmut", "apply", name], check=True, cwd=copy, capture_output=True)
+        run = (sys.executable, "-m", "pytest", "-x", "-q", "--numprocesses", "0", "-p", "no:cacheprovider")
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}
+        tested = subprocess.run([*run, "--backend", frameworks, *tests], cwd=copy, env=alone, capture_output=True)
+    if tested.returncode not in (0, 1):
+        raise RuntimeError(f"pytest did not run: {tested.stdout.decode()[-2000:]}")
+    return tested.returncode == 1
+
+
+if __name__ == "__main__":
+    main()

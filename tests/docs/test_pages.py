@@ -48,11 +48,38 @@ def test_a_block_is_python_and_names_one_framework_at_most(block):
     assert len(named(block)) <= 1
 
 
-@pytest.mark.backends("numpy", "torch", "jax", "cupy", "dask")
-@pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
-def test_a_page_runs_from_top_to_bottom(xp, page):
-    if page in pages_for(xp.name):
-        exec(compile(program(PAGES[page], xp.name), page, "exec"), {"__name__": page})
+def run(page, framework):
+    exec(compile(program(PAGES[page], framework), page, "exec"), {"__name__": page})
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("page", pages_for("numpy"))
+def test_a_page_runs_on_numpy(xp, page):
+    run(page, xp.name)
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("page", pages_for("torch"))
+def test_a_page_runs_on_torch(xp, page):
+    run(page, xp.name)
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.parametrize("page", pages_for("jax"))
+def test_a_page_runs_on_jax(xp, page):
+    run(page, xp.name)
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("page", pages_for("cupy"))
+def test_a_page_runs_on_cupy(xp, page):
+    run(page, xp.name)
+
+
+@pytest.mark.backends("dask")
+@pytest.mark.parametrize("page", pages_for("dask"))
+def test_a_page_runs_on_dask(xp, page):
+    run(page, xp.name)
 
 
 def test_the_first_program_stands_for_each_framework():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.cases.as_written import FORMULAS
 from tests.cases.without_float64 import CALLS
 from tests.promises import ulps
 
@@ -40,6 +42,20 @@ def test_jax_is_an_ulp_off_in_one_of_a_thousand_at_most(xp: Any, dtype: str) -> 
     host = ulps.inputs(dtype)
     got = jax.jit(ulps.every_call)(*(xp.namespace.asarray(x) for x in host))
     largest, of_a_million = ulps.off([np.asarray(x) for x in got], ulps.every_call(*host))
+    assert largest <= 1
+    assert of_a_million <= 1000
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")
+def test_inductor_is_an_ulp_off_in_one_of_a_thousand_at_most(xp: Any) -> None:
+    def formulas(*inputs: Any) -> list[Any]:
+        return [CALLS[name](*inputs) for name in FORMULAS]
+
+    host = ulps.inputs("float32")
+    got = xp.namespace.compile(formulas, fullgraph=True)(*map(ulps.to_torch, host))
+    largest, of_a_million = ulps.off([*map(ulps.of_torch, got)], formulas(*host))
     assert largest <= 1
     assert of_a_million <= 1000
 

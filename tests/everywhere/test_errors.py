@@ -324,6 +324,12 @@ def test_a_config_out_of_range_is_a_value_error_at_construction(field, value):
         rf.SampleTimestepConfig(**{field: value})
 
 
+@pytest.mark.parametrize("powers", [(0, 1), (1, 0), (-1, 1), (1, -1), (2, 3)])
+def test_powers_of_beta_that_are_not_positive_or_without_a_one_are_a_value_error(powers):
+    with raises(ValueError, "beta_a and beta_b must be positive and one of them 1", "got"):
+        rf.SampleTimestepConfig("beta", beta_a=powers[0], beta_b=powers[1])
+
+
 @wrong_type
 def test_a_config_of_the_wrong_type_is_a_type_error_at_construction(field, value):
     with raises(TypeError, field, "must", "got"):

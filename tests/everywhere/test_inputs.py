@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from fractions import Fraction
 from math import exp, isnan
 from types import SimpleNamespace
 
@@ -85,6 +87,11 @@ def test_different_ints_give_different_streams(xp):
 def test_a_negative_seed_is_a_value_error(xp, seed):
     with pytest.raises(ValueError, match="rng must not be negative"):
         rf.sample_timesteps(8, CFG, rng=seed, **xp.draw_args)
+
+
+@pytest.mark.parametrize("value", [sys.float_info.max, -sys.float_info.max, 2**1023, Fraction(1, 3)])
+def test_any_finite_number_is_one(value):
+    assert rf.SampleTimestepConfig(p_mean=value).p_mean == float(value)
 
 
 def test_a_foreign_config_may_lack_what_its_law_does_not_use():

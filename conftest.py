@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "backends(*names): run on these frameworks only",
         "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not",
         "dtypes(*names): parametrise the argument `dtype` over these (all four if none), where xp has them",
-        "undealt: starts interpreters, which takes seconds, or is about what a compiler optimises; not dealt out",
+        "undealt: starts interpreters, which takes seconds, or needs a compiler's optimisations; not dealt out",
         "unserved: no framework of this run serves the test; deselected",
     ):
         config.addinivalue_line("markers", line)

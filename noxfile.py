@@ -8,7 +8,7 @@ names and that is not found fails where the session was asked for by name; plain
 In CI every test runs on the lowest and on the newest versions, and every case of a test of one argument on one of them;
 of products of several arguments, a law, a dtype and a transformation say, a sixth, for each is a compilation. The cases
 are dealt to the lowest versions and to the newest, where Python 3.12 and 3.13 have half of the tests each and a search
-has 20 examples instead of 50. What starts processes, or is about what a compiler optimises, runs in the sessions of one
+has 20 examples instead of 50. What starts processes or needs the compiler's optimisations runs in the sessions of one
 framework. Beside it NumPy's has all, PyTorch's all but two thirds of the products, array-api-strict's the half that the
 newest versions leave, for the lowest has no device without float64; JAX's and dask's have a sample, an eighth of the
 tests with an eighth of their cases, and JAX's all of the compiler's optimisations. The share of a missing Python is not
@@ -192,7 +192,7 @@ def jax_cache(session: nox.Session) -> dict[str, str]:
 
 
 # XLA compiles faster if LLVM leaves out its optimisations; XLA's own, which decide how a formula is rounded, remain.
-# tests-jax runs with all of them, and so do the tests that are about what they do, which are marked `undealt`.
+# Tests of what they do ask the compiler for them, or are marked `undealt`: tests-jax runs with all of them.
 UNOPTIMISED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -490,9 +490,9 @@ def tested_versions() -> str:
 
 \u00b3 On the index as a CUDA build alone, so not in CI: `nox -s tests-minimum-torch tests-newest-torch` tests those.
 In CI the lowest versions and the newest, these on Python 3.12 or 3.13, share the cases of every test but what starts
-processes or is about a compiler; of products of several arguments a sixth runs. On Python 3.11 NumPy runs all, PyTorch
-a third of the products and all else, the others what the versions do not and a part of the rest. A session that is
-asked for by name runs all. What a GPU would run is compiled in CI without one, by {compiled};
+processes or needs the compiler's optimisations; of products of several arguments a sixth runs. On Python 3.11 NumPy
+runs all, PyTorch a third of the products and all else, the others what the versions do not and a part of the rest. A
+session that is asked for by name runs all. What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """
 

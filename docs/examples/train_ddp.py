@@ -79,7 +79,8 @@ def main() -> None:
         print(f"step {first + options.steps}: loss {loss.item():.4f} on the rows of rank 0")
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.get_state()}
         torch.save(state | {"step": first + options.steps}, options.checkpoint)
-    dist.barrier()  # lets gloo drop its tensors: a thread that does so while Python ends aborts the process
+    if not cuda:
+        dist.barrier()  # lets gloo drop its tensors: a thread that does so while Python ends aborts the process
     dist.destroy_process_group()
 
 

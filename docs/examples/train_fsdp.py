@@ -59,7 +59,8 @@ def main() -> None:
     dist.all_reduce(loss)
     if rank == 0:
         print(f"loss {loss.item() / world:.6f}; noised DTensors have {x_t.placements} and the same bits: {same}")
-    dist.barrier()  # lets gloo drop its tensors: a thread that does so while Python ends aborts the process
+    if not cuda:
+        dist.barrier()  # lets gloo drop its tensors: a thread that does so while Python ends aborts the process
     dist.destroy_process_group()
 
 

@@ -109,7 +109,7 @@ def cell(function: str, feature: str, framework: str) -> str:
 
 
 def overview() -> str:
-    """Features over frameworks, and what is refused."""
+    """Features over frameworks, and the functions that lack them."""
     rows = [["", *(title + " ²" * (name == "cupy") for name, title in FRAMEWORKS.items())]]
     for feature, (title, _) in FEATURES.items():
         rows.append([title, *(summary(feature, framework) for framework in FRAMEWORKS)])

@@ -177,8 +177,11 @@ def test_every_public_name_is_in_the_table_and_has_a_call() -> None:
     assert set(FUNCTIONS) == {*CALLS, *DRAWS, *NUMBERS}
 
 
-def test_every_cell_has_a_test_that_runs() -> None:
+def test_every_feature_is_taken_to_each_framework_that_has_it() -> None:
     assert {(feature, name) for feature in FEATURES for name in FEATURES[feature].meaning} == TESTED
+
+
+def test_low_precision_is_claimed_only_where_there_is_float16() -> None:
     assert not any("float16" in _WITHOUT.get(name, ()) for name in FEATURES["low precision"].meaning)
 
 

@@ -90,7 +90,7 @@ def test_a_negative_seed_is_a_value_error(xp, seed):
 
 
 @pytest.mark.parametrize("value", [sys.float_info.max, -sys.float_info.max, 2**1023, Fraction(1, 3)])
-def test_any_finite_number_is_one(value):
+def test_a_parameter_may_be_any_number_that_float64_can_hold(value):
     assert rf.SampleTimestepConfig(p_mean=value).p_mean == float(value)
 
 

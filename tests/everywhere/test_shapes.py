@@ -169,6 +169,25 @@ def test_result_never_shares_memory_with_an_input(xp, dtype, call, t):
         assert np.array_equal(xp.numpy(result), before, equal_nan=True)
 
 
+@pytest.mark.backends("numpy", "torch", "cupy")
+@pytest.mark.parametrize("shape", [(3,), (3, 2**17)])
+@pytest.mark.dtypes("float64", "float32")
+def test_a_function_of_times_shares_no_memory_with_them(xp, dtype, shape):
+    law = rf.SampleTimestepConfig("uniform", min_t=0.0, max_t=1.0)
+    for call in (
+        rf.rf_alpha,
+        lambda t: rf.shift_timesteps(t, 1),
+        lambda t: rf.convert_time(t, source="rf", target="sigma"),
+        lambda t: rf.timestep_quantile(t, law),
+        lambda t: rf.timestep_density(t, law),
+    ):
+        t = xp.array(np.full(shape, 0.25), dtype)
+        result = call(t)
+        before = xp.numpy(result).copy()
+        t += 7
+        assert np.array_equal(xp.numpy(result), before)
+
+
 # expand_like
 
 

@@ -35,8 +35,8 @@ ONE = {
 }
 PRODUCTS = {"c": [Item("c", case, argument, dtypes) for case in range(18)]}
 FEW = {f"of {cases}, {i}": [Item(f"{cases}{i}", case) for case in range(cases)] for cases in (1, 2) for i in range(9)}
-STARTS = {"d": [Item("d", case, pytest.mark.undealt, argument) for case in range(4)]}
-TESTS = ONE | PRODUCTS | FEW | STARTS
+UNDEALT = {"d": [Item("d", case, pytest.mark.undealt, argument) for case in range(4)]}
+TESTS = ONE | PRODUCTS | FEW | UNDEALT
 ITEMS = [item for cases in TESTS.values() for item in cases]
 
 
@@ -59,11 +59,11 @@ def test_the_shares_have_every_case_of_one_argument_once_and_a_product_s_thinner
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_a_share_has_every_test_and_whole_those_that_start_processes(k):
+def test_a_share_has_every_test_and_whole_the_undealt(k):
     taken = share(k=k, n=4, of_products=12)
     for cases in (ONE | PRODUCTS | FEW).values():
         assert taken.intersection(cases)
-    assert taken.issuperset(STARTS["d"])
+    assert taken.issuperset(UNDEALT["d"])
 
 
 def test_the_cases_of_a_share_are_no_stride_of_the_product():
@@ -74,7 +74,7 @@ def test_the_cases_of_a_share_are_no_stride_of_the_product():
 
 def test_the_parts_have_every_test_once_with_the_cases_of_the_share():
     whole, halves = share(k=2, n=3, of_products=9), [share(j, 2, 2, 3, 9) for j in range(2)]
-    assert halves[0] | halves[1] == whole and halves[0] & halves[1] == set(STARTS["d"])
+    assert halves[0] | halves[1] == whole and halves[0] & halves[1] == set(UNDEALT["d"])
     assert min(len(half) for half in halves) > len(whole) / 4
     for cases in (ONE | PRODUCTS | FEW).values():
         assert sum(not half.isdisjoint(cases) for half in halves) <= 1

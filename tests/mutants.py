@@ -27,10 +27,13 @@ MESSAGES = "tests/everywhere/test_error_messages.py"
 ERRORS = (MESSAGES, "tests/everywhere/test_errors.py", "tests/torch/test_errors.py", "tests/everywhere/test_random.py")
 ELSEWHERE = {  # the frameworks and the tests for what NumPy has no use of, by the beginning of a function's name
     "": ("numpy,torch,array_api_strict", *ERRORS),
+    "_evaluate._fitted": ("torch", "tests/torch/test_predictions.py", "tests/torch/test_transforms.py"),
     "_config": ("numpy,array_api_strict", MESSAGES, "tests/everywhere/test_inputs.py"),
     "_laws": ("torch", "tests/torch/test_slopes.py"),
     "arithmetic._words": ("array_api_strict", "tests/devices"),
+    "distribution": ("numpy,array_api_strict", MESSAGES, "tests/capabilities"),
     "paths": ("array_api_strict", MESSAGES, "tests/everywhere/test_paths.py"),
+    "timesteps": ("numpy,torch", MESSAGES, "tests/torch/test_draws.py", "tests/torch/test_predictions.py"),
 }
 LONGEST = 900  # seconds; a change that does not end is noticed
 

@@ -33,6 +33,7 @@ TYPE_ERRORS = {
     "add_noise(X, X.astype(int), 0.5)": "eps must be a real floating array, got dtype int64",
     "add_noise(X, X, np.ones(2, int))": f"t must be a real floating array, got dtype int64{DIVIDE}",
     "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",
+    "timestep_quantile(500, CFG)": "u must be a float in [0, 1] or a real floating array, got 500",
     "add_noise(X, X, True)": "t must be a float in [0, 1] or a real floating array, got True",
     "expand_like(X, X, axes=(0, 0.5))": "axes must be integers, got (0, 0.5)",
     # numbers
@@ -212,6 +213,11 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             TypeError,
             "u is an array of array_api_strict on a device without float64 or special functions: "
             "pass a NumPy array as u and move the result",
+        ),
+        "timestep_density(X, SampleTimestepConfig('logitnormal'))": (
+            TypeError,
+            "t is an array of array_api_strict on a device without float64 or special functions: "
+            "pass a NumPy array as t and move the result",
         ),
         "convert_time(X, source='rf', target='angle')": (
             TypeError,

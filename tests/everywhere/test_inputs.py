@@ -32,6 +32,20 @@ def test_a_numpy_scalar_is_a_number_as_t(xp, half):
         assert np.array_equal(xp.numpy(call(half)), xp.numpy(call(0.5)))
 
 
+class Loud(float):
+    """A number that would bring arithmetic of its own."""
+
+    def __mul__(self, other):
+        raise AssertionError
+
+    __rmul__ = __sub__ = __rsub__ = __mul__
+
+
+def test_a_float_of_another_class_is_its_value(xp):
+    x, y = xp.array(np.linspace(-2, 2, 12).reshape(3, 4)), xp.array(np.ones((3, 4)))
+    assert np.array_equal(xp.numpy(rf.add_noise(x, y, Loud(0.3))), xp.numpy(rf.add_noise(x, y, 0.3)))
+
+
 @show_type
 def test_functions_of_a_numpy_scalar_alone_return_a_python_float(half):
     cfg = rf.SampleTimestepConfig(time_dist_type="logitnormal")

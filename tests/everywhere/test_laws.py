@@ -447,6 +447,11 @@ def test_a_float_t_that_is_not_finite_has_no_density(bad):
         rf.timestep_density(bad, config("uniform"))
 
 
+def test_an_integer_array_has_no_density():
+    with pytest.raises(TypeError, match=r"^t must be a real floating array, got dtype int64"):
+        rf.timestep_density(np.ones(2, np.int64), config("uniform"))
+
+
 @pytest.mark.parametrize("bad", [2, 500, True])
 def test_an_integer_t_is_told_to_divide(bad):
     with pytest.raises(TypeError, match="t must be a float"):

@@ -425,7 +425,7 @@ def fuzz(session: nox.Session, backend: str) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Change the package, one place at a time, and hold the changes that no test notices against the list in tests/."""
-    install(session, "-e", ".[torch]", "runner", "bfloat16", "strict", "mutation")
+    install(session, "-e", ".[torch,jax]", "runner", "bfloat16", "strict", "mutation")
     session.run("mutmut", "run", *session.posargs)
     session.run("python", "-m", "tests.mutants")
 

@@ -33,7 +33,7 @@ ELSEWHERE = {  # the frameworks and the tests for what NumPy has no use of, by t
     "arithmetic._words": ("array_api_strict", "tests/devices"),
     "distribution": ("numpy,array_api_strict", MESSAGES, "tests/capabilities"),
     "paths": ("array_api_strict", MESSAGES, "tests/everywhere/test_paths.py"),
-    "timesteps": ("numpy,torch", MESSAGES, "tests/torch/test_draws.py", "tests/torch/test_predictions.py"),
+    "timesteps": ("numpy,torch,jax", MESSAGES, *(f"tests/{name}/test_draws.py" for name in ("torch", "jax"))),
 }
 LONGEST = 900  # seconds; a change that does not end is noticed
 

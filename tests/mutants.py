@@ -8,10 +8,12 @@ Where only some functions were run, the list is held to those. ``--write`` print
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,10 +53,12 @@ def main() -> None:
         else:
             unlisted.append(name)
     gone = [entry for entry in listed.elements() if entry.partition(": ")[0] not in not_run]
-    for tests in {tests_of(name) for name in unlisted}:
-        if not passes(tests):
-            raise SystemExit(f"without any change, these fail: {' '.join(tests)}")
-    passing = thread_map(passes, map(tests_of, unlisted), unlisted, max_workers=os.cpu_count(), total=len(unlisted))
+    for unchanged in {tests_of(name) for name in unlisted}:
+        if not passes(unchanged):
+            raise SystemExit(f"without any change, these fail: {' '.join(unchanged)}")
+    diffs = map(get_diff_for_mutant, unlisted)
+    tests = map(tests_of, unlisted)
+    passing = thread_map(passes, tests, unlisted, diffs, max_workers=os.cpu_count(), total=len(unlisted))
     surviving = [found[name] for name, passed in zip(unlisted, passing, strict=True) if passed]
     if sys.argv[1:] == ["--write"]:
         print(*surviving, sep="\n")
@@ -107,13 +111,30 @@ def tests_of(name: str) -> tuple[str, ...]:
     return ELSEWHERE[max(filter(function(name).startswith, ELSEWHERE), key=len)]
 
 
-def passes(tests: tuple[str, ...], name: str = "") -> bool:
+def changed(source: str, diff: str) -> str:
+    """The source of a module with the change of one of its functions made, of which a method stands indented."""
+    for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)[1:]:
+        old, new = ([line[1:] for line in hunk.splitlines() if line[:1] in f" {sign}"] for sign in "-+")
+        for margin in ("", "    "):
+            before, after = (textwrap.indent("\n".join(lines), margin) for lines in (old, new))
+            if source.count(before) == 1:
+                source = source.replace(before, after)
+                break
+        else:
+            raise RuntimeError(f"not once in the source:\n{hunk}")
+    return source
+
+
+def passes(tests: tuple[str, ...], name: str = "", diff: str = "") -> bool:
     """Whether tests pass in a copy of the project, with a change made if one is named."""
     frameworks, *files = tests
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(ROOT, f"{folder}/copy", ignore=shutil.ignore_patterns(".*", "_build"))
         if name:
-            subprocess.run(["mutmut", "apply", name], check=True, cwd=copy, capture_output=True)
+            module = Path(copy, *name.split(".")[:-1]).with_suffix(
+                ".py"
+            )  # not by `mutmut apply`, which takes an overload for it
+            module.write_text(changed(module.read_text(encoding="utf-8"), diff), encoding="utf-8")
         run = [sys.executable, "-m", "pytest", "-x", "-q", "--numprocesses", "0", "-p", "no:cacheprovider"]
         alone = os.environ | {"OMP_NUM_THREADS": "1"}
         try:

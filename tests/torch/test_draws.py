@@ -127,9 +127,6 @@ class TestGenerators:
             assert draw(dtype=torch.float32).device.type == "meta"
         assert draw(rng=seeded()).device.type == "cpu"
 
-    def test_a_device_alone_names_the_framework(self, draw: Any) -> None:
-        assert isinstance(draw(device=torch.device("cpu")), Tensor)
-
     def test_a_device_wins_over_the_default_one_for_host_draws_too(self, draw: Any) -> None:
         with torch.device("meta"):
             assert draw(rng=np.random.default_rng(0), xp=torch, device="cpu").device.type == "cpu"

@@ -492,7 +492,8 @@ def tested_versions() -> str:
 In CI the lowest versions and the newest, these on Python 3.12 or 3.13, share the cases of every test but what starts
 processes or needs the compiler's optimisations; of products of several arguments a sixth runs. On Python 3.11 NumPy
 runs all, PyTorch a third of the products and all else, the others what the versions do not and a part of the rest. A
-session that is asked for by name runs all. What a GPU would run is compiled in CI without one, by {compiled};
+session that is asked for by name runs all.
+What a GPU would run is compiled in CI without one, by {compiled};
 **CuPy and CUDA themselves are not tested there.**
 """
 

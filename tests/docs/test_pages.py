@@ -48,38 +48,22 @@ def test_a_block_is_python_and_names_one_framework_at_most(block):
     assert len(named(block)) <= 1
 
 
-def run(page, framework):
-    exec(compile(program(PAGES[page], framework), page, "exec"), {"__name__": page})
+def pages_run_on(framework):
+    """A test that runs each page of a framework from top to bottom."""
+
+    @pytest.mark.backends(framework)
+    @pytest.mark.parametrize("page", pages_for(framework))
+    def run(xp, page):
+        exec(compile(program(PAGES[page], framework), page, "exec"), {"__name__": page})
+
+    return run
 
 
-@pytest.mark.backends("numpy")
-@pytest.mark.parametrize("page", pages_for("numpy"))
-def test_a_page_runs_on_numpy(xp, page):
-    run(page, xp.name)
-
-
-@pytest.mark.backends("torch")
-@pytest.mark.parametrize("page", pages_for("torch"))
-def test_a_page_runs_on_torch(xp, page):
-    run(page, xp.name)
-
-
-@pytest.mark.backends("jax")
-@pytest.mark.parametrize("page", pages_for("jax"))
-def test_a_page_runs_on_jax(xp, page):
-    run(page, xp.name)
-
-
-@pytest.mark.backends("cupy")
-@pytest.mark.parametrize("page", pages_for("cupy"))
-def test_a_page_runs_on_cupy(xp, page):
-    run(page, xp.name)
-
-
-@pytest.mark.backends("dask")
-@pytest.mark.parametrize("page", pages_for("dask"))
-def test_a_page_runs_on_dask(xp, page):
-    run(page, xp.name)
+test_a_page_runs_on_numpy = pages_run_on("numpy")
+test_a_page_runs_on_torch = pages_run_on("torch")
+test_a_page_runs_on_jax = pages_run_on("jax")
+test_a_page_runs_on_cupy = pages_run_on("cupy")
+test_a_page_runs_on_dask = pages_run_on("dask")
 
 
 def test_the_first_program_stands_for_each_framework():

@@ -15,10 +15,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-if sys.version_info < (3, 11):
-    sys.exit(
-        f"fastgen_rf needs Python 3.11 or newer, and this is Python {sys.version.split()[0]}: use python3.11 -m venv"
-    )
+if sys.version_info < (3, 11):  # noqa: UP036  # nox may run on an older Python than the package
+    sys.exit(f"fastgen_rf needs Python 3.11 or newer, but nox runs on Python {sys.version.split()[0]}.")
 
 import nox
 

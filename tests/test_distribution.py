@@ -1,7 +1,7 @@
 """timestep_quantile and timestep_density: ends, tails, extreme parameters, rounding to the bounds.
 
-Ordinary values of every distribution are in test_exact_values.py. A new distribution gets its row in catalogue.py and in
-exact.py; here it needs a test only if its formula has branches.
+Ordinary values of every distribution are in test_exact_values.py. A new distribution gets a row in catalogue.py and one
+in exact.py; here it needs a test only if its formula has branches.
 """
 
 from __future__ import annotations

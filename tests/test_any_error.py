@@ -1,4 +1,8 @@
-"""Any call that is wrong raises a TypeError or ValueError that names an argument that is wrong."""
+"""Any invalid call raises a TypeError or ValueError that names an invalid argument.
+
+Each argument of each function is tried with every value that it cannot have, and any combination of them. Whole
+messages are in test_messages.py.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,7 @@ NO_FINITE = [math.nan, math.inf, -math.inf, 10**400, -(10**400), fractions.Fract
 NO_POSITIVE = [*NO_NUMBERS, *NO_FINITE, 0, 0.0, -0.0, -1, -5.0, np.int8(-3), fractions.Fraction(-1, 2)]
 NO_FLAGS = [value for value in NO_NUMBERS if not isinstance(value, bool)] + [0, 1, 0.5]
 NO_INTEGERS = [*NO_NUMBERS, *NO_FINITE[:3], 2.0, np.float64(2), fractions.Fraction(2)]
-NO_KINDS = [*NOTHING, None, 0.5, 3, "X0", "x0 ", "velocity", ["rf"], np.array("x0")]
+NO_NAMES = [*NOTHING, None, 0.5, 3, "X0", "x0 ", "velocity", ["rf"], np.array("x0")]
 NO_T_LISTS = [value for value in NO_NUMBERS if not isinstance(value, (range, type(iter([]))))] + [
     *([], [1.0], [0.0], [0.5, 1.0, 0.0], [1.0, 0.5], [1.0, 1.0, 0.0], [1.5, 0.0], [0.5, -0.5], [1.0, math.nan, 0.0]),
     *([True, False], ["1", "0"], [1.0, None, 0.0], [[1.0], [0.0]], [1.0, 0.5j, 0.0], [10**400, 0.0], range(3)),
@@ -58,28 +62,26 @@ NO_T_LISTS = [value for value in NO_NUMBERS if not isinstance(value, (range, typ
 ]
 
 
-def wrong_arrays(xp: Any, others: bool) -> list[Any]:
-    """Arrays of ``xp`` that are not real floating, and what else is no array of its."""
-    kinds = ["int32", "uint8", "bool", "complex64"]
-    placed = {"device": xp.device} if xp.name in ("torch", "array_api_strict") else {}
-    mine = [xp.namespace.asarray(np.ones((2, 3)).astype(kind), **placed) for kind in kinds]
+def invalid_arrays(xp: Any, others: bool) -> list[Any]:
+    """Values that are no real floating array of ``xp``."""
+    mine = [xp.other_dtype(np.ones((2, 3)), dtype) for dtype in ("int32", "uint8", "bool", "complex64")]
     theirs = [np.ones((2, 3))] if xp.name not in ("numpy", "jax") and others else []
     return [*NOTHING, None, *mine, *theirs]
 
 
-def wrong(xp: Any, kind: str) -> list[Any]:
-    """Values that an argument of this kind cannot have."""
+def invalid(xp: Any, kind: str) -> list[Any]:
+    """Values that such an argument cannot have."""
     other_shapes = [(), (3, 2), (2, 3, 1), (0,)]
     if kind == "array":
         return [value for value in [*NOTHING, None, 0.5, 1] if not isinstance(value, (np.generic, np.ndarray))]
     if kind in ("only array", "first", "second"):
         shapes = [xp.array(np.ones(shape)) for shape in other_shapes] if kind == "second" else []
-        return [*wrong_arrays(xp, kind != "only array"), 0.5, 1, True, *shapes]
+        return [*invalid_arrays(xp, kind != "only array"), 0.5, 1, True, *shapes]
     if kind in ("t", "time of arrays", "time of a density"):
         shapes = [xp.array(np.full(shape, 0.5)) for shape in other_shapes[1:]] if kind == "time of arrays" else []
         numbers = [True, False, 2, -1, 500, 10**400, np.int64(7), fractions.Fraction(1, 2)]
         far = [math.nan, math.inf] if kind == "time of a density" else OUTSIDE
-        return [*wrong_arrays(xp, kind == "time of arrays"), *numbers, *far, *shapes]
+        return [*invalid_arrays(xp, kind == "time of arrays"), *numbers, *far, *shapes]
     if kind == "rng":
         theirs = [np.random.RandomState(0), random.Random(0), np.random, np.random.PCG64(0), np.random.SeedSequence(0)]
         return [*NOTHING, 0.5, -1, -(10**30), True, np.True_, np.float32(1), np.array(3), *theirs]
@@ -95,7 +97,7 @@ def wrong(xp: Any, kind: str) -> list[Any]:
         "finite": [*NO_NUMBERS, *NO_FINITE],
         "share": [*NO_NUMBERS, *OUTSIDE, *NO_FINITE],
         "flag": NO_FLAGS,
-        "kind": NO_KINDS,
+        "name": NO_NAMES,
         "t_list": NO_T_LISTS,
         "some t_list": [value for value in NO_T_LISTS if value is not None],
         "bound": [*NO_NUMBERS, *NO_FINITE, -0.1, 1.0, np.float32(2)],
@@ -129,7 +131,7 @@ def twos(xp: Any) -> Any:
 
 FIRST, SECOND, TIME, LEVEL = ("first", twos), ("second", twos), ("time of arrays", 0.5), ("t", 0.5)
 POSITIVE, FINITE, FLAG = ("positive", 2.0), ("finite", 0.5), ("flag", False)
-FROM, TO = ("kind", "x0"), ("kind", "eps")
+FROM, TO = ("name", "x0"), ("name", "eps")
 CFG = ("cfg", rf.SampleTimestepConfig(truncate=True))
 SAMPLER = {
     "n": ("n", 3),
@@ -150,8 +152,8 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.flow_step, {"flow": FIRST, "x_t": SECOND, "t": TIME, "t_next": TIME}),
     (rf.convert_prediction, {"pred": FIRST, "x_t": SECOND, "t": TIME, "source": FROM, "target": TO}),
     (rf.convert_prediction, {"pred": FIRST, "x_t": SECOND, "t": TIME, "source": FROM, "target": FROM}),
-    (rf.convert_state, {"x": ("only array", twos), "t": TIME, "source": ("kind", "rf"), "target": ("kind", "vp")}),
-    (rf.convert_time, {"time": LEVEL, "source": ("kind", "rf"), "target": ("kind", "sigma")}),
+    (rf.convert_state, {"x": ("only array", twos), "t": TIME, "source": ("name", "rf"), "target": ("name", "vp")}),
+    (rf.convert_time, {"time": LEVEL, "source": ("name", "rf"), "target": ("name", "sigma")}),
     (rf.shift_timesteps, {"t": LEVEL, "shift": POSITIVE}),
     (rf.expand_like, {"x": ("array", twos), "target": ("array", twos), "axes": ("axes", (0, 1))}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_tokens": ("positive", 1), "max_tokens": POSITIVE}),
@@ -167,16 +169,14 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
         rf.SampleTimestepConfig,
         {"shift": POSITIVE, "mode_scale": ("finite", 1.0), "beta_a": POSITIVE, "beta_b": ("positive", 1)},
     ),
-    (rf.SampleTimestepConfig, {"time_dist_type": ("kind", "beta"), "truncate": FLAG, "t_list": ("some t_list", None)}),
+    (rf.SampleTimestepConfig, {"time_dist_type": ("name", "beta"), "truncate": FLAG, "t_list": ("some t_list", None)}),
 ]
-"""Functions, and what can be wrong in a call of each: the kind of each argument, and a value that it can have."""
-
-
+"""Functions with their arguments: which values each cannot have, and one that it can have."""
 EACH = [(function, arguments, name) for function, arguments in CALLS for name in arguments]
 
 
-def refusal(function: Any, call: dict[str, Any]) -> str:
-    """What a call that is wrong is told."""
+def message_of(function: Any, call: dict[str, Any]) -> str:
+    """The message of the error that an invalid call raises."""
     try:
         got = function(**call)
     except (TypeError, ValueError) as error:
@@ -184,36 +184,36 @@ def refusal(function: Any, call: dict[str, Any]) -> str:
     raise AssertionError(f"{function.__name__}(**{call}) gave {got!r}")
 
 
-def right(xp: Any, arguments: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+def valid(xp: Any, arguments: dict[str, tuple[str, Any]]) -> dict[str, Any]:
     return {name: good(xp) if callable(good) else good for name, (_, good) in arguments.items()}
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "name"), EACH, ids=[f"{function.__name__}-{name}" for function, _, name in EACH]
 )
-def test_each_value_that_an_argument_cannot_have_is_refused_by_its_name(
+def test_the_error_for_an_invalid_value_names_its_argument(
     xp: Any, function: Any, arguments: dict[str, tuple[str, Any]], name: str
 ) -> None:
-    function(**right(xp, arguments))
-    values = wrong(xp, arguments[name][0])
-    silent = []
+    function(**valid(xp, arguments))
+    values = invalid(xp, arguments[name][0])
+    unnamed = []
     for value in values:
-        message = refusal(function, right(xp, arguments) | {name: value})
+        message = message_of(function, valid(xp, arguments) | {name: value})
         if not re.search(rf"\b{name}\b", message):
-            silent.append((value, message))
+            unnamed.append((value, message))
     assert values
-    assert not silent
+    assert not unnamed
 
 
 @given(data=st.data())
-def test_a_wrong_call_is_an_error_that_names_an_argument_that_is_wrong(xp: Any, data: Any) -> None:
+def test_the_error_for_several_invalid_values_names_one_of_their_arguments(xp: Any, data: Any) -> None:
     function, arguments = data.draw(st.sampled_from(CALLS))
-    call = right(xp, arguments)
+    call = valid(xp, arguments)
     spoiled = data.draw(st.lists(st.sampled_from(sorted(arguments)), min_size=1, unique=True))
     for name in spoiled:
-        values = wrong(xp, arguments[name][0])
+        values = invalid(xp, arguments[name][0])
         call[name] = values[data.draw(st.integers(0, len(values) - 1))]  # not all of them can be hashed
     arrays = [call[name] for name, (kind, _) in arguments.items() if kind in ("first", "second")]
     assume(xp.name == "numpy" or not arrays or not all(type(array) is np.ndarray for array in arrays))  # NumPy
-    message = refusal(function, call)
+    message = message_of(function, call)
     assert any(re.search(rf"\b{name}\b", message) for name in spoiled), f"{function.__name__}(**{call}): {message!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -95,7 +96,7 @@ class SampleTimestepConfig:
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
             )
         if self.time_dist_type == "loguniform" and self.min_t == 0:
-            raise ValueError(f"min_t must be positive for the loguniform law, got {self.min_t!r}")
+            raise ValueError(f"min_t must be positive for time_dist_type='loguniform', got {self.min_t!r}")
         if self.shift <= 0:
             raise ValueError(f"shift must be positive, got {self.shift!r}")
         if self.p_std <= 0:
@@ -124,7 +125,17 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]
     if missing:
-        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
+        if isinstance(cfg, Mapping):
+            raise TypeError(
+                f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
+            )
+        if isinstance(cfg, str):
+            raise TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+        user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
+        raise TypeError(
+            f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+            f"its attributes, got {cfg!r}"
+        )
     given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
     return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
@@ -134,10 +145,12 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
         raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(finite(_read(rung), "t_list") for rung in given)
+    rungs = tuple(finite(_read(rung), "each entry of t_list") for rung in given)
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
+        raise ValueError(
+            f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got {rungs!r}"
+        )
     return rungs
 
 

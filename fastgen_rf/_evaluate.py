@@ -12,7 +12,7 @@ from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
-_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
+_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 
 
 def evaluate(
@@ -70,8 +70,8 @@ def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> An
         if not fits(time.shape, array.shape, backend):
             raise ValueError(
                 f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
-                f"after trailing singleton axes, got {_show(time.shape)}; expand_like({name}, {array_name}, axes=...) "
-                f"lays {name} on other axes"
+                f"after trailing singleton axes, got {_show(time.shape)}; use "
+                f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
             )
     return time
 
@@ -80,9 +80,8 @@ def floating_backend(array: Array, name: str) -> Backend:
     """Find the backend that serves ``array``, a real floating array."""
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
-        raise TypeError(
-            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name[0] == 't' else ''}"
-        )
+        hint = _INTEGER_TIME if name in ("t", "t_next") else ""
+        raise TypeError(f"{name} must be a real floating array, got dtype {array.dtype}{hint}")
     return backend
 
 

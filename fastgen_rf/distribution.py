@@ -125,8 +125,8 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
     if law.shifts and not config.truncate:
         raise ValueError(
-            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
-            "with truncate=True it has one"
+            f"time_dist_type {config.time_dist_type!r} has no density because clamping puts a point mass at a bound; "
+            "use truncate=True"
         )
     time: Any = plain(t)
     if not isinstance(time, float):

@@ -340,8 +340,8 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     if len(places) > len(goal) or not all(
         n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
-        laid = f" laid on axes {places}" if axes is not None else ""
-        raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{laid}")
+        aligned = f" aligned with axes {places}" if axes is not None else ""
+        raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{aligned}")
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))
@@ -353,7 +353,7 @@ def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
     numbers: tuple[Any, ...] = tuple(map(plain, axes)) if isinstance(axes, Sequence) else (None,)
     if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):
-        raise TypeError(f"axes must be integers, got {axes!r}")
+        raise TypeError(f"axes must be a tuple or list of integers, got {axes!r}")
     places = tuple(axis + goal if axis < 0 else axis for axis in numbers)
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):
         raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {axes!r}")

@@ -84,8 +84,8 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
         return level  # type: ignore[no-any-return]
     if not {source, target} <= set(_ARITHMETIC) and not backend.has_float64(backend.device(level)):
         raise TypeError(
-            f"time is an array of {backend.name} on a device without float64, which has {', '.join(_ARITHMETIC)} "
-            f"alone: pass a float or a NumPy array as time, and move the result"
+            f"'angle' and 'log_snr' need float64, which device {backend.device_name(level)} lacks: pass a float or a "
+            "NumPy array as time and move the result to the device"
         )
     return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
 
@@ -147,6 +147,10 @@ def _checked_level(time: Any, source: str) -> Any:
     number = plain(time)
     whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
     if source not in _RANGES or not (isinstance(number, float) or whole):
+        # What checked_time says of other numbers, that they lie in [0, 1] and can be divided by 1000, is right for rf.
+        other = isinstance(number, (int, complex)) and (isinstance(number, bool) or number not in (0, 1))
+        if other and source != "rf":
+            raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
         return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
     low, high = _RANGES[source]
     if source == "angle" and isinstance(time, np.generic):

@@ -112,7 +112,7 @@ def resolution_shift(
         raise ValueError(f"base_tokens and max_tokens must differ, got {base_tokens!r} twice")
     mu = low + (high - low) / (most - least) * (count - least)
     if mu > 700:
-        raise ValueError(f"tokens must give a shift that float64 can hold, got {tokens!r}, whose logarithm is {mu:.4g}")
+        raise ValueError(f"shift overflows float64 (log shift = {mu:.4g}) for tokens={tokens!r}")
     return math.exp(mu)
 
 
@@ -165,5 +165,8 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     first = shifted(max_t, shift)
     t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
     if any(low >= high for high, low in itertools.pairwise(map(np.float32, t_list))):
-        raise ValueError(f"shift and steps must keep the times apart in float32, got shift={shift!r}, steps={steps!r}")
+        raise ValueError(
+            f"timesteps coincide in float32 for shift={shift!r}, steps={steps!r}; use a shift closer to 1 or "
+            "fewer steps"
+        )
     return t_list

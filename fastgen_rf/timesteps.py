@@ -425,12 +425,14 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
             hint = (
-                "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+                "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+                if hasattr(size, "shape")
+                else ""
             )
             raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
         count *= plain(size) if is_integer(size) else 1
     if count > sys.maxsize:
-        raise ValueError(f"n must be no more than an array can have, got {n!r}")
+        raise ValueError(f"n is too large for an array, got {n!r}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

@@ -51,6 +51,11 @@ _ARRAYS = (  # torch first: its small operations are the fastest, so that what i
     ("numpy", "generic", _load_numpy),
 )
 FRAMEWORKS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "cupy": _load_cupy}
+_WANTED = {
+    "rng": "a generator (numpy.random.Generator, torch.Generator, cupy.random.Generator), a JAX key, an int or None",
+    "device": "a device of an array framework, its name or None",
+    "dtype": "a dtype of an array framework, its name or None",
+}
 _ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}  # a JAX device's type belongs to jaxlib
 
 
@@ -67,8 +72,9 @@ def backend_of(array: Any, name: str) -> Backend:
     try:
         return Backend(array_namespace(array))
     except TypeError:
+        number = "a float or " if name in ("t", "t_next", "u", "time") else ""
         raise TypeError(
-            f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
+            f"{name} must be {number}an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
 
@@ -111,10 +117,10 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     A NumPy generator serves every framework and so names NumPy only where nothing else names another.
     """
     rng = plain(rng)
-    if isinstance(rng, bool):
-        raise TypeError(f"rng must be a generator, a JAX key, an int or None, got {rng!r}")
+    if isinstance(rng, (bool, str)):
+        raise TypeError(f"rng must be {_WANTED['rng']}, got {rng!r}")
     if isinstance(rng, int) and rng < 0:
-        raise ValueError(f"rng must not be negative where it is an int, got {rng!r}")
+        raise ValueError(f"an integer rng (seed) must be non-negative, got {rng!r}")
     says = {
         "xp": None if xp is None else _of_namespace(xp),
         "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
@@ -125,14 +131,25 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     if not named:
         if isinstance(rng, np.random.Generator):
             return _load_numpy()
+        given = {"rng": rng, "device": device, "dtype": dtype}
+        vague = [f"{_described(value)} ({name}={value!r})" for name, value in given.items() if value is not None]
+        if vague:
+            raise TypeError(
+                f"cannot infer the array framework: {' or '.join(vague)} does not identify one; add xp=numpy, torch, "
+                "jax.numpy or cupy, or pass a generator, key, device or dtype of the framework itself"
+            )
         raise TypeError(
-            "rng, xp, device and dtype name no framework: pass rng (a numpy.random.Generator, torch.Generator, JAX key "
-            "or cupy.random.Generator), xp (numpy, torch, jax.numpy, cupy), a torch.device or a torch.dtype"
+            "cannot infer the array framework: pass a generator as rng (numpy.random.Generator, torch.Generator, JAX "
+            "key, cupy.random.Generator), or xp=numpy, torch, jax.numpy or cupy, or a torch.device or torch.dtype"
         )
     (name, backend), *others = named.items()
     for other_name, other in others:
         if other != backend:
-            raise TypeError(f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}")
+            if "rng" in (name, other_name):  # NumPy's RandomState is no generator for any framework: say that first
+                named["rng"].check_rng(rng)
+            raise TypeError(
+                f"{name} and {other_name} belong to different frameworks: got {backend.name} and {other.name}"
+            )
     if not isinstance(rng, (int, np.random.Generator)):
         backend.check_rng(rng)
     return backend
@@ -164,5 +181,17 @@ def _of_value(value: Any, name: str) -> Backend | None:
         return load()
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
-        raise TypeError(f"{name} must be a value that an array framework knows, got {type(value).__name__}")
+        # A module or a class, such as numpy.random, is told apart from others by its own name.
+        got = " ".join([type(value).__name__, *filter(None, [getattr(value, "__name__", None)])])
+        raise TypeError(f"unrecognized {name}: got {got}; {name} must be {_WANTED[name]}")
     return Backend(namespace)
+
+
+def _described(value: Any) -> str:
+    """What a value that every framework accepts is, in an error message."""
+    value = plain(value)
+    if isinstance(value, int):
+        return "an int"
+    if isinstance(value, str):
+        return "a string"
+    return "a NumPy dtype" if isinstance(value, np.dtype) else "a type"

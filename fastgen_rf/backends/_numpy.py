@@ -98,7 +98,7 @@ class NumpyBackend(NumpyDtypes):
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         if device is not None and not (isinstance(device, str) and device == "cpu"):
-            raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}")
+            raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}; name another framework with xp")
         return values.astype(dtype)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:

@@ -74,6 +74,10 @@ class Backend:
 
         return device(array)
 
+    def device_name(self, array: Any) -> str:
+        """Device that ``array`` lives on, as an error message names it."""
+        return str(self.device(array))
+
     def share_device(self, array: Any, other: Any) -> bool:
         """Whether the two can be computed with together."""
         return bool(self.device(array) == self.device(other))
@@ -176,10 +180,15 @@ class Backend:
 
         ``name`` is what the caller knows the array by.
         """
-        if special or not self.has_float64(self.device(array)):
+        if special:
             raise TypeError(
-                f"{name} is an array of {self.name} on a device without float64 or special functions: "
-                f"pass a NumPy array as {name} and move the result"
+                f"{name} is an array of {self.name}, which has no special functions: pass a NumPy array as {name} and "
+                "convert the result"
+            )
+        if not self.has_float64(self.device(array)):
+            raise TypeError(
+                f"{name} is on device {self.device_name(array)}, which lacks float64: pass a NumPy array as {name} and "
+                "move the result to the device"
             )
         return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
 
@@ -230,7 +239,7 @@ class Backend:
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
         if device is not None and device not in self.devices():  # of which dask's asarray may take any
-            raise ValueError(f"device must be one of {', '.join(map(str, self.devices()))}, got {device!r}")
+            raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
         if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
             host = values.astype(dtype)
         else:

@@ -163,7 +163,9 @@ class TorchBackend(Backend):
 
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, torch.Generator):
-            raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
+            raise TypeError(
+                f"rng must be a torch.Generator, a numpy.random.Generator, an int or None, got {type(rng).__name__}"
+            )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         device = rng.device if device is None and isinstance(rng, torch.Generator) else _device(device)
@@ -191,7 +193,7 @@ class TorchBackend(Backend):
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
-            return super().map(function, array, name, special)
+            return super().map(function, array, name)  # torch has special functions
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
 
@@ -203,7 +205,7 @@ def _device(device: Any) -> torch.device:
     try:
         return torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device must be one that torch knows, got {device!r}") from None
+        raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
@@ -281,7 +283,7 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
             raise  # the plain expression takes more
         if like.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():  # what a capture forbids may pass
             _serves[like.device] = False
-            message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
+            message = f"Triton failed on {like.device}; using plain tensor operations instead: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     return out

@@ -81,17 +81,18 @@ FUNCTIONS: dict[str, set[str]] = {  # the features that have a meaning for each
 
 ABSENT = {(name, "sharded", "torch") for name in _DRAWS}  # a tensor is drawn whole; `distribute_tensor` spreads it
 
-_WITHOUT = "on a device without float64"
+_WITHOUT = "lacks float64: pass a NumPy array"
+_NOT_SPECIAL = "which has no special functions: pass a NumPy array"
 REFUSED: dict[tuple[str, str, str], str] = {  # and what the error says
-    ("timestep_quantile", "eager", "array_api_strict"): f"{_WITHOUT} or special functions",
-    ("timestep_quantile", "lazy", "dask"): f"{_WITHOUT} or special functions",
+    ("timestep_quantile", "eager", "array_api_strict"): _NOT_SPECIAL,
+    ("timestep_quantile", "lazy", "dask"): _NOT_SPECIAL,
     **{
         (function, "no float64", framework): error
         for framework in FEATURES["no float64"].meaning
         for function, error in {
-            "timestep_quantile": f"{_WITHOUT} or special functions",
-            "timestep_density": f"{_WITHOUT} or special functions",
-            "convert_time of angle and log_snr": f"{_WITHOUT}, which has rf, sigma, alpha_bar alone",
+            "timestep_quantile": _NOT_SPECIAL if framework == "array_api_strict" else _WITHOUT,
+            "timestep_density": _WITHOUT,
+            "convert_time of angle and log_snr": "'angle' and 'log_snr' need float64, which device ",
         }.items()
     },
 }

@@ -249,7 +249,7 @@ def test_expand_like_refuses_sizes_that_do_not_match_along_axes(xp):
 
 @pytest.mark.parametrize("axes", [(0.0, 1.0), ("0", "1"), (True, False), (None, None), 0, 1.5], ids=str)
 def test_expand_like_refuses_axes_that_are_no_integers(xp, axes):
-    with raises(TypeError, "axes must be"):
+    with raises(TypeError, "axes must be a tuple or list of integers"):
         rf.expand_like(xp.array(np.ones((2, 3))), xp.array(np.ones((2, 3, 4))), axes=axes)
 
 
@@ -359,7 +359,7 @@ USES_ALL = {"time_dist_type": "shifted_logitnormal"}  # of the fields that a for
 @pytest.mark.parametrize("missing", ["time_dist_type", "min_t", "max_t", "shift", "p_mean", "p_std"])
 def test_a_config_without_what_its_law_uses_is_a_type_error(missing):
     fields = {name: value for name, value in (FIELDS | USES_ALL).items() if name != missing}
-    with raises(TypeError, "cfg must have the attributes", missing):
+    with raises(TypeError, f"cfg has no attribute '{missing}', required for "):
         rf.sample_timesteps(3, SimpleNamespace(**fields), xp=np)
     if missing != "time_dist_type":  # None there is told what it must be, too, in words of its own
         with raises(TypeError, missing, "must"):
@@ -368,7 +368,7 @@ def test_a_config_without_what_its_law_uses_is_a_type_error(missing):
 
 @pytest.mark.parametrize("cfg", [None, 3, "shifted", FIELDS], ids=["None", "int", "str", "dict"])
 def test_what_is_no_config_is_a_type_error(xp, cfg):
-    with raises(TypeError, "cfg must have the attributes of SampleTimestepConfig, got"):
+    with raises(TypeError, "cfg (must|has no)", "pass (a )?SampleTimestepConfig"):
         rf.sample_timesteps(3, cfg, rng=0, **xp.draw_args)
 
 
@@ -438,7 +438,7 @@ def test_bounds_with_no_value_of_the_dtype_between_are_a_value_error(xp, dtype):
 
 @pytest.mark.parametrize("bad", [[0.5], None, "u"], ids=repr)
 def test_quantile_takes_floats_and_arrays_only(bad):
-    with raises(TypeError, "u must be an array"):
+    with raises(TypeError, "u must be a float or an array"):
         rf.timestep_quantile(bad, rf.SampleTimestepConfig())
 
 
@@ -458,7 +458,7 @@ def test_quantile_takes_real_floating_arrays_only(xp, dtype):
     ids=str,
 )
 def test_no_framework_named_is_a_type_error_that_tells_what_to_pass(sampler, says):
-    with raises(TypeError, "rng", "xp", "name no framework: pass"):
+    with raises(TypeError, "cannot infer the array framework: ", "xp=numpy"):
         draw(sampler, 3, **says)
 
 
@@ -479,21 +479,21 @@ def test_numpys_legacy_generator_is_a_type_error(xp, sampler):
 @every_sampler
 @pytest.mark.backends("torch", "jax", "cupy")
 def test_generator_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
-    with raises(TypeError, "xp and rng must name one framework, got numpy and"):
+    with raises(TypeError, "xp and rng belong to different frameworks: got numpy and"):
         draw(sampler, 3, rng=xp.rng(0), xp=np)
 
 
 @every_sampler
 @pytest.mark.backends("torch", "array_api_strict")
 def test_dtype_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
-    with raises(TypeError, "xp and dtype must name one framework, got numpy and"):
+    with raises(TypeError, "xp and dtype belong to different frameworks: got numpy and"):
         draw(sampler, 3, rng=0, xp=np, dtype=xp.namespace.float32)
 
 
 @every_sampler
 @pytest.mark.backends("torch", "jax", "array_api_strict")
 def test_device_and_namespace_of_two_frameworks_are_a_type_error(xp, sampler):
-    with raises(TypeError, "xp and device must name one framework, got numpy and"):
+    with raises(TypeError, "xp and device belong to different frameworks: got numpy and"):
         draw(sampler, 3, rng=0, xp=np, device=xp.device)
 
 

@@ -268,5 +268,5 @@ def test_both_times_are_checked(xp):
         rf.ode_step(x0, x_t, 0.5, 250)
     with pytest.raises(ValueError, match="t_next must have a leading part of x0's shape"):
         rf.ode_step(x0, x_t, 0.5, xp.array(np.ones(3)))
-    with pytest.raises(TypeError, match="t_next must be an array"):
+    with pytest.raises(TypeError, match="t_next must be a float or an array"):
         rf.ode_step(x0, x_t, 0.5, [0.5])

@@ -79,7 +79,7 @@ def test_n_is_the_length_and_float32_the_dtype(xp, sample, n):
 @every_sampler
 @pytest.mark.parametrize("how", [{}, {"rng": 0}, {"device": "cpu"}, {"dtype": np.float32}], ids=repr)
 def test_where_nothing_names_a_framework_the_error_says_what_to_pass(sample, how):
-    with pytest.raises(TypeError, match="name no framework: pass rng"):
+    with pytest.raises(TypeError, match="cannot infer the array framework: "):
         sample(4, **how)
 
 

@@ -111,7 +111,7 @@ def test_a_shift_that_is_not_positive_is_a_value_error(bad):
 
 @pytest.mark.parametrize("bad", ["3", None, True, np.array([3.0])], ids=repr)
 def test_a_shift_that_is_no_number_is_a_type_error(bad):
-    with pytest.raises(TypeError, match="shift must be a number, got"):
+    with pytest.raises(TypeError, match="shift must be a real number, got"):
         rf.shift_timesteps(0.5, bad)
 
 
@@ -122,7 +122,7 @@ def test_t_is_checked_as_everywhere(xp):
         rf.shift_timesteps(500, 3.0)
     with pytest.raises(TypeError, match=r"t must be a real floating array, .*divide integer timesteps"):
         rf.shift_timesteps(np.arange(3), 3.0)
-    with pytest.raises(TypeError, match="t must be an array"):
+    with pytest.raises(TypeError, match="t must be a float or an array"):
         rf.shift_timesteps([0.5], 3.0)
 
 
@@ -137,7 +137,7 @@ def test_resolution_shift_is_exp_of_fluxs_line(tokens, mu):
 def test_resolution_shift_goes_up_to_e_to_the_700():
     points = {"base_tokens": 1, "max_tokens": 2, "base_shift": 700.0, "max_shift": 700.5}
     assert rf.resolution_shift(1, **points) == math.exp(700)
-    with pytest.raises(ValueError, match="tokens must give a shift that float64 can hold, got 2"):
+    with pytest.raises(ValueError, match=r"shift overflows float64 .* for tokens=2"):
         rf.resolution_shift(2, **points)
 
 
@@ -169,7 +169,7 @@ def test_shifts_of_the_line_are_finite(name):
 
 
 def test_a_shift_beyond_float64_is_a_value_error():
-    with pytest.raises(ValueError, match="tokens must give a shift that float64 can hold, got 5000000"):
+    with pytest.raises(ValueError, match=r"shift overflows float64 .* for tokens=5000000"):
         rf.resolution_shift(5_000_000)
 
 
@@ -236,5 +236,5 @@ def test_shift_and_max_t_are_checked(name, bad):
 
 @pytest.mark.parametrize("shift", [1e300, 5e14])  # in float64 and, by the second, in float32 alone
 def test_times_that_coincide_are_a_value_error(shift):
-    with pytest.raises(ValueError, match="shift and steps must keep the times apart"):
+    with pytest.raises(ValueError, match="timesteps coincide in float32"):
         rf.make_t_list(4, shift=shift)

@@ -139,7 +139,7 @@ def test_arguments_are_checked_as_everywhere(xp):
         rf.flow_step(flow, x_t, 0.5, 250)
     with pytest.raises(ValueError, match="t_next must have a leading part of flow's shape"):
         rf.flow_step(flow, x_t, 0.5, xp.array(np.ones(3)))
-    with pytest.raises(TypeError, match="t_next must be an array"):
+    with pytest.raises(TypeError, match="t_next must be a float or an array"):
         rf.flow_step(flow, x_t, 0.5, [0.5])
     with pytest.raises(TypeError, match="flow must be an array"):
         rf.flow_step([1.0], x_t, 0.5, 0.25)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf._typing import TimeDistType
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
@@ -72,13 +73,13 @@ class SampleTimestepConfig:
     (1.0, 0.5, 0.0)
     """
 
-    time_dist_type: str = "shifted"
+    time_dist_type: TimeDistType = "shifted"
     min_t: float = 0.001
     max_t: float = 0.999
     shift: float = 5.0
     p_mean: float = 0.0
     p_std: float = 1.0
-    t_list: tuple[float, ...] | None = None
+    t_list: Sequence[float] | None = None
     truncate: bool = False
     mode_scale: float = 1.29
     beta_a: float = 1.5

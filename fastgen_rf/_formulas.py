@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import permutations
 from math import pi
-from typing import Any
+from typing import Any, get_args
 
-from fastgen_rf._typing import Formula, LabelOfPair, PairOfLabel
+from fastgen_rf._typing import Formula, LabelOfPair, PairOfLabel, PredictionType, StatePath, TimeParameterization
 from fastgen_rf.arithmetic import Functions
 
 
@@ -200,8 +200,8 @@ class Shift:
         return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1.0 - t))
 
 
-KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")
-CONVERSIONS: dict[tuple[str, str], Formula] = {
+KINDS = get_args(PredictionType)
+CONVERSIONS: dict[tuple[PredictionType, PredictionType], Formula] = {
     ("x0", "eps"): x0_to_eps,
     ("x0", "flow"): x0_to_flow,
     ("x0", "v"): x0_to_v,
@@ -234,8 +234,8 @@ CONVERSIONS: dict[tuple[str, str], Formula] = {
     ("v_vp", "score"): v_vp_to_score,
 }
 
-STATES = ("rf", "vp", "ve")
-RESCALINGS: dict[tuple[str, str], Formula] = {
+STATES = get_args(StatePath)
+RESCALINGS: dict[tuple[StatePath, StatePath], Formula] = {
     ("rf", "vp"): rf_to_vp,
     ("rf", "ve"): rf_to_ve,
     ("vp", "rf"): vp_to_rf,
@@ -305,7 +305,8 @@ class Relabelling:
         return self.label(alpha, sigma, fn)
 
 
-LABELS: dict[str, tuple[PairOfLabel, LabelOfPair]] = {
+TIMES = get_args(TimeParameterization)
+LABELS: dict[TimeParameterization, tuple[PairOfLabel, LabelOfPair]] = {
     "rf": (pair_of_rf, rf_of_pair),
     "angle": (pair_of_angle, angle_of_pair),
     "sigma": (pair_of_sigma, sigma_of_pair),

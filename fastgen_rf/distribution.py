@@ -12,12 +12,12 @@ from fastgen_rf._config import checked_config
 from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
-from fastgen_rf._typing import TimeT
+from fastgen_rf._typing import TimestepConfig, TimeT
 
 __all__ = ["timestep_density", "timestep_quantile"]
 
 
-def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
+def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
 
     :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
@@ -83,7 +83,7 @@ class Quantile:
         return _laws.quantile_with_slopes(u, self.config, self.low, self.high, xp, special)
 
 
-def timestep_density(t: TimeT, cfg: Any) -> TimeT:
+def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     """Return the density at t of the law of cfg: what an importance weight divides by.
 
     It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.

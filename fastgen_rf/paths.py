@@ -15,7 +15,7 @@ import numpy as np
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import check_kinds, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
-from fastgen_rf._typing import Array, ArrayT, TimeT
+from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
 from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_state", "convert_time"]
@@ -24,7 +24,7 @@ _RANGES = {"angle": (0.0, math.pi / 2), "sigma": (0.0, math.inf), "log_snr": (-m
 _ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a square root
 
 
-def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
+def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParameterization) -> TimeT:
     """Express a noise level in another path's time.
 
     =============== ====================================== ==========================================================
@@ -72,7 +72,7 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
     array([ inf,   0., -inf])
     """
-    check_kinds(source, target, tuple(_formulas.LABELS))
+    check_kinds(source, target, _formulas.TIMES)
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
         if source == target:
@@ -90,7 +90,7 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
 
 
-def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> ArrayT:
+def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: StatePath) -> ArrayT:
     """Rescale a noisy state from one path to another, at the noise level that RF time t names.
 
     ======== =================================== ================================

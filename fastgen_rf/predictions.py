@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import check_kinds, checked, evaluate, evaluate_between
-from fastgen_rf._typing import Array, ArrayT
+from fastgen_rf._typing import Array, ArrayT, PredictionType
 from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_prediction", "flow_step", "ode_step"]
 
 
-def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: str, target: str) -> ArrayT:
+def convert_prediction(
+    pred: ArrayT, x_t: Array, t: Array | float, *, source: PredictionType, target: PredictionType
+) -> ArrayT:
     """Convert a prediction from one kind to another, in one formula with one rounding.
 
     =========== ===================================== ============================================================

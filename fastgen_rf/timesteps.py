@@ -8,7 +8,8 @@ dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside 
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,23 @@ from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
 from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
 from fastgen_rf._numbers import is_integer, is_real, plain
-from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
+from fastgen_rf._typing import (
+    AnyNamespace,
+    Array,
+    DrawOptions,
+    KeyT,
+    ListOptions,
+    NewT_co,
+    PairOptions,
+    Placement,
+    Size,
+    TensorGenerator,
+    TimestepConfig,
+)
 from fastgen_rf.backends import Backend, backend_for_draws
+
+if TYPE_CHECKING:
+    from fastgen_rf._typing import Tensor, TorchDevice
 
 __all__ = [
     "SampleTimestepConfig",
@@ -30,41 +46,20 @@ __all__ = [
 
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[DrawOptions]
 ) -> KeyT: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -74,18 +69,22 @@ def sample_timesteps(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
     stratified: bool = False,
+) -> Tensor: ...
+@overload
+def sample_timesteps(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[DrawOptions]
 ) -> Any: ...
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -155,67 +154,47 @@ def sample_timesteps(
 
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[KeyT, KeyT]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
     rng: np.random.Generator,
     xp: None = None,
     device: None = None,
     dtype: npt.DTypeLike | None = None,
+    equal: float = 0.75,
     stratified: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
+    equal: float = 0.75,
     stratified: bool = False,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def sample_timestep_pairs(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairOptions]
 ) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     equal: float = 0.75,
     rng: Any = None,
@@ -282,41 +261,30 @@ def sample_timestep_pairs(
 
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    xp: AnyNamespace[NewT_co],
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: TensorGenerator[NewT_co],
     xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    n: Size, t_list: Sequence[float] | Array, *, rng: KeyT, xp: None = None, **options: Unpack[ListOptions]
 ) -> KeyT: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -326,18 +294,38 @@ def sample_from_t_list(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,
-    device: Any = None,
-    dtype: Any = None,
+    return_index: Literal[True],
+    **options: Unpack[Placement],
+) -> tuple[Any, Any]: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: Any = None,
+    xp: Any = None,
     return_index: bool = False,
+    **options: Unpack[Placement],
 ) -> Any: ...
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,

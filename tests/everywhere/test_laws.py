@@ -430,7 +430,7 @@ def test_fields_are_stored_as_python_floats():
 
 
 def test_loguniform_needs_a_positive_min_t():
-    with pytest.raises(ValueError, match="min_t must be positive for the loguniform law, got 0"):
+    with pytest.raises(ValueError, match="min_t must be positive for time_dist_type='loguniform', got 0"):
         config("loguniform", min_t=0.0)
     assert config("uniform", min_t=0.0).min_t == 0
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
-from fastgen_rf._typing import TimeDistType
+
+if TYPE_CHECKING:
+    from fastgen_rf._typing import TimeDistType
+else:
+    # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig).
+    TimeDistType = str
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
@@ -79,7 +84,7 @@ class SampleTimestepConfig:
     shift: float = 5.0
     p_mean: float = 0.0
     p_std: float = 1.0
-    t_list: Sequence[float] | None = None
+    t_list: tuple[float, ...] | None = None
     truncate: bool = False
     mode_scale: float = 1.29
     beta_a: float = 1.5

@@ -29,7 +29,8 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
         Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
         CuPy's, on a device with float64: other namespaces have no special functions.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------
@@ -93,7 +94,8 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     t : float or real floating array of any shape
         Time; an array must lie on a device with float64.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------

@@ -102,7 +102,8 @@ def sample_timesteps(
     n : int or tuple of int
         How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
     rng : generator, key, int or None
         The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
         ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with

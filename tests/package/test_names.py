@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import get_args
+from typing import get_args, get_type_hints
 
-from fastgen_rf import _formulas, _typing
+from fastgen_rf import SampleTimestepConfig, _formulas, _typing
 from fastgen_rf._laws import LAWS
 
 
@@ -25,3 +25,9 @@ def test_each_time_parameterization_has_its_formulas() -> None:
 
 def test_each_timestep_distribution_has_its_formulas() -> None:
     assert get_args(_typing.TimeDistType) == tuple(LAWS)
+
+
+def test_the_config_s_types_at_run_time_are_those_that_omegaconf_accepts() -> None:
+    """``OmegaConf.structured`` reads them, and before 2.4 it accepts no ``Literal``."""
+    assert get_type_hints(SampleTimestepConfig)["time_dist_type"] is str
+    assert get_type_hints(SampleTimestepConfig)["t_list"] == tuple[float, ...] | None

@@ -3,7 +3,6 @@
 typed_mistakes.py has the calls that a type checker must reject.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_type
 
@@ -86,7 +85,7 @@ def configs(frozen: FrozenConfig, mutable: MutableConfig, values: npt.NDArray[An
     assert_type(timestep_quantile(0.5, frozen), float)
     assert_type(timestep_density(values, mutable), npt.NDArray[Any])
     assert_type(sample_timesteps(4, mutable, xp=torch), torch.Tensor)
-    assert_type(SampleTimestepConfig("mode", t_list=[1.0, 0.5, 0.0]).t_list, Sequence[float] | None)
+    assert_type(SampleTimestepConfig("mode", t_list=make_t_list(4)).t_list, tuple[float, ...] | None)
 
 
 def names(latents: torch.Tensor, tensor: torch.Tensor, array: jax.Array) -> None:

@@ -102,6 +102,7 @@ def test_integers_of_another_time_parameterization_are_not_told_to_divide(source
             rf.convert_time(time, source=source, target="rf")
         assert "divide" not in str(error.value)
         assert "[0, 1]" not in str(error.value)
+    assert rf.convert_time(1, source=source, target=source) == 1.0
 
 
 def test_axes_as_one_integer_are_told_to_be_a_tuple():

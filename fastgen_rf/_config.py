@@ -120,6 +120,8 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
+    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
+        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     law = getattr(cfg, "time_dist_type", None)
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]

@@ -46,6 +46,9 @@ TYPE_ERRORS = {
     "timestep_density(0.5, None)": (
         "cfg must have the attributes of SampleTimestepConfig, got None without time_dist_type"
     ),
+    "timestep_density(0.5, SampleTimestepConfig)": (
+        "cfg must be an instance, got the class SampleTimestepConfig: pass SampleTimestepConfig(...)"
+    ),
     # samplers
     "sample_timesteps(2.5, CFG, rng=0, xp=np)": "n must be an integer or a tuple of integers, got 2.5",
     "sample_timesteps(np.ones(2), CFG, rng=0, xp=np)": (

@@ -101,6 +101,7 @@ VALUE_ERRORS = {
     "shift_timesteps(0.5, 0)": "shift must be positive, got 0",
     "shift_timesteps(0.5, float('nan'))": "shift must be finite, got nan",
     "resolution_shift(9, base_tokens=4, max_tokens=4)": "base_tokens and max_tokens must differ, got 4 twice",
+    "resolution_shift(9, base_tokens=-1)": "base_tokens must be at least 0, got -1",
     "resolution_shift(5_000_000)": (
         "tokens must give a shift that float64 can hold, got 5000000, whose logarithm is 846.8"
     ),

@@ -28,7 +28,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time in [0, 1].
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped.
     shift : float
         Positive; above 1 it moves times towards noise, below 1 towards data.
 

@@ -65,12 +65,27 @@ def backend_of(array: Any, name: str) -> Backend:
     from array_api_compat import array_namespace
 
     try:
-        return Backend(array_namespace(array))
+        namespace = array_namespace(array)
     except TypeError:
         raise TypeError(
             f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
+    return _of_standard(namespace, array, name)
+
+
+def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
+    """Backend of a namespace known only through the array API standard, of which ``array`` is an array."""
+    from array_api_compat import device
+
+    try:
+        device(array)
+    except AttributeError:  # MLX 0.32 has the functions of the standard, but not yet the attributes of an array
+        raise TypeError(
+            f"{name} must follow the array API standard, got {namespace.__name__}, whose arrays have no device: "
+            f"pass NumPy arrays and convert the result"
+        ) from None
+    return Backend(namespace)
 
 
 def is_number(time: Any) -> bool:
@@ -115,10 +130,11 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
         raise TypeError(f"rng must be a generator, a JAX key, an int or None, got {rng!r}")
     if isinstance(rng, int) and rng < 0:
         raise ValueError(f"rng must not be negative where it is an int, got {rng!r}")
+    of_xp = None if xp is None else _of_namespace(xp)
     says = {
-        "xp": None if xp is None else _of_namespace(xp),
+        "xp": of_xp,
         "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
-        "device": _of_value(device, "device"),
+        "device": _of_value(device, "device", of_xp),
         "dtype": None if isinstance(dtype, (np.dtype, type)) else _of_value(dtype, "dtype"),
     }
     named = {name: backend for name, backend in says.items() if backend is not None}
@@ -148,11 +164,15 @@ def _of_namespace(xp: Any) -> Backend:
         raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
     from array_api_compat import array_namespace
 
-    return Backend(array_namespace(xp.asarray(0.0)))
+    array = xp.asarray(0.0)
+    return _of_standard(array_namespace(array), array, "xp")
 
 
-def _of_value(value: Any, name: str) -> Backend | None:
-    """Backend of a framework's generator, device or dtype; None where the value names none."""
+def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | None:
+    """Backend of a framework's generator, device or dtype; None where the value names none.
+
+    A device may be of a library that is no framework, as dpnp's are of dpctl: then ``of_xp`` must take it.
+    """
     if value is None or isinstance(plain(value), (str, int)):
         return None
     torch = sys.modules.get("torch")
@@ -164,5 +184,7 @@ def _of_value(value: Any, name: str) -> Backend | None:
         return load()
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
+        if of_xp is not None and of_xp.takes(value):
+            return of_xp
         raise TypeError(f"{name} must be a value that an array framework knows, got {type(value).__name__}")
     return Backend(namespace)

@@ -30,6 +30,10 @@ TYPE_ERRORS = {
     "add_noise(np.ma.ones((2, 3)), X, 0.5)": (
         "x0 must not be a masked array, got MaskedArray: fill it, or leave masked elements out"
     ),
+    "add_noise(type('Array', (), {'__array_namespace__': lambda self, api_version: np})(), X, 0.5)": (
+        "x0 must follow the array API standard, got numpy, whose arrays have no device: "
+        "pass NumPy arrays and convert the result"
+    ),
     "add_noise(X, X.astype(int), 0.5)": "eps must be a real floating array, got dtype int64",
     "add_noise(X, X, np.ones(2, int))": f"t must be a real floating array, got dtype int64{DIVIDE}",
     "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",

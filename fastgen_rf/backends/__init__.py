@@ -15,7 +15,16 @@ import numpy as np
 from fastgen_rf._numbers import plain
 from fastgen_rf.backends._standard import Backend, may_equal
 
-__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "is_number", "may_equal", "of_one_framework"]
+__all__ = [
+    "FRAMEWORKS",
+    "Backend",
+    "backend_for_draws",
+    "backend_of",
+    "check_plain",
+    "is_number",
+    "may_equal",
+    "of_one_framework",
+]
 
 
 def _load_numpy() -> Backend:
@@ -61,6 +70,8 @@ def backend_of(array: Any, name: str) -> Backend:
         if module is not None and isinstance(array, getattr(module, kind)):
             if load is None:
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
+            if load is _load_numpy:
+                check_plain(array, name)
             return load()
     from array_api_compat import array_namespace
 
@@ -88,6 +99,22 @@ def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
     return Backend(namespace)
 
 
+def check_plain(array: Any, name: str) -> None:
+    """Raise TypeError if ``array`` is NumPy's with an arithmetic of its own, which a formula would bypass.
+
+    Such are quantities with units and astropy's masked arrays: of ufuncs (astropy, unyt) or of operators alone
+    (the package quantities). ``np.memmap``, ``np.matrix`` and image loaders' subclasses are data like any other.
+    """
+    kind, plain_kind = type(array), np.ndarray
+    if kind is plain_kind or not isinstance(array, plain_kind):
+        return
+    if kind.__array_ufunc__ is plain_kind.__array_ufunc__ and kind.__add__ is plain_kind.__add__:
+        return
+    raise TypeError(
+        f"{name} must be a plain array, got {kind.__name__}, whose unit or mask would be lost: pass its values alone"
+    )
+
+
 def is_number(time: Any) -> bool:
     """Whether a checked time is a number: a float, or what PyTorch's exporter has in the place of one."""
     torch = sys.modules.get("torch")
@@ -113,8 +140,9 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
 
 
 def _as_jax(jax: Any, array: Any) -> Any:
-    """NumPy's ``array`` as JAX's; of strings, say, as it is, to be refused by the name that its caller knows."""
+    """NumPy's ``array`` as JAX's; of strings or units as it is, to be refused by the name that its caller knows."""
     try:
+        check_plain(array, "")
         return jax.numpy.asarray(array)
     except TypeError:
         return array

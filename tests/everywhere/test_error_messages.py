@@ -30,6 +30,9 @@ TYPE_ERRORS = {
     "add_noise(np.ma.ones((2, 3)), X, 0.5)": (
         "x0 must not be a masked array, got MaskedArray: fill it, or leave masked elements out"
     ),
+    "add_noise(X.view(type('Metres', (np.ndarray,), {'__array_ufunc__': None})), X, 0.5)": (
+        "x0 must be a plain array, got Metres, whose unit or mask would be lost: pass its values alone"
+    ),
     "add_noise(type('Array', (), {'__array_namespace__': lambda self, api_version: np})(), X, 0.5)": (
         "x0 must follow the array API standard, got numpy, whose arrays have no device: "
         "pass NumPy arrays and convert the result"

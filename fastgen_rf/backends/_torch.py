@@ -28,6 +28,7 @@ from fastgen_rf.backends._torch_tensors import (
     FUNCTIONS,
     double,
     float32,
+    found_float64,
     functions,
     is_stubborn,
     leading,
@@ -102,7 +103,7 @@ class TorchBackend(Backend):
         return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device == _CPU or device.type != "mps")
+        return bool(device == _CPU or device.type in ("cuda", "meta", "cpu") or found_float64(device))
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]

@@ -51,6 +51,7 @@ except ImportError:  # before torch 2.8, where bool() of a size that changes is 
 
 
 _CPU = torch.device("cpu")
+_PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
@@ -65,7 +66,7 @@ class TorchBackend(Backend):
     generator = "torch.Generator"
 
     def is_floating(self, dtype: Any) -> bool:
-        return isinstance(dtype, torch.dtype) and dtype.is_floating_point  # NumPy's longdouble is none
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
 
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device

@@ -70,7 +70,7 @@ def backend_of(array: Any, name: str) -> Backend:
         if module is not None and isinstance(array, getattr(module, kind)):
             if load is None:
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
-            if load is _load_numpy:
+            if load is _load_numpy and type(array) is not np.ndarray:
                 check_plain(array, name)
             return load()
     from array_api_compat import array_namespace

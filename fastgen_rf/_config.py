@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf.backends import check_plain
 
 if TYPE_CHECKING:
     from fastgen_rf._typing import TimeDistType
@@ -127,6 +128,8 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
+    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
+        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     law = getattr(cfg, "time_dist_type", None)
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]
@@ -162,6 +165,7 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
 
 def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    check_plain(value, "t_list")
     if hasattr(value, "tolist"):
         return value.tolist()
     return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value

@@ -12,6 +12,8 @@ from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
+# How far a sum of steps may miss an end of the interval: a few units in the last place for each of thousands of steps.
+SLACK = 1e-12
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 
 
@@ -86,12 +88,17 @@ def floating_backend(array: Array, name: str) -> Backend:
 
 
 def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
+
+    A float within 1e-12 of the interval becomes its end.
+    """
     given, t = t, plain(t)
     if isinstance(t, float):
-        if not 0.0 <= t <= 1.0:  # NaN fails too
+        if 0.0 <= t <= 1.0:
+            return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        if not -SLACK <= t <= 1.0 + SLACK:  # NaN fails too
             raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
-        return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        return 0.0 if t < 0.0 else 1.0
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):

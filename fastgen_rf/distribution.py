@@ -26,8 +26,9 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
-        CuPy's, on a device with float64: other namespaces have no special functions.
+        Probabilities in [0, 1]; what an array has outside is clipped, and floats within 1e-12 of the ends are clamped.
+        An array must be NumPy's, PyTorch's, JAX's or CuPy's, on a device with float64: other namespaces have no special
+        functions.
     cfg : SampleTimestepConfig
         The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
         under ``jax.jit``.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import check_kinds, checked, checked_time, evaluate, floating_backend
+from fastgen_rf._evaluate import SLACK, check_kinds, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
 from fastgen_rf.backends import of_one_framework
@@ -44,7 +44,8 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     ----------
     time : float or real floating array of any shape
         The noise level as ``source``. ``t = 1`` is ``sigma = inf`` and ``log_snr = -inf``, ``t = 0`` ``log_snr = inf``.
-        An array's angle is clipped to [0, pi/2], which float32's pi/2 lies above.
+        An array's angle is clipped to [0, pi/2], which float32's pi/2 lies above. Floats within 1e-12 of the ends of
+        source's range are clamped.
     source, target : str
         What time is and what is wanted, of the kinds above. Equal ones return time itself.
 
@@ -109,7 +110,7 @@ def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: Sta
     x : real floating array, shape (B, ...)
         The noisy state on the path ``source``.
     t : float or array, shape () or (B,) or any leading part of x's
-        The noise level, as RF time in [0, 1].
+        The noise level, as RF time in [0, 1]; floats within 1e-12 of the ends are clamped.
     source, target : str
         What x is and what is wanted, of the kinds above. Equal ones return x itself.
 
@@ -159,6 +160,6 @@ def _checked_level(time: Any, source: str) -> Any:
         level = float(number)
     except OverflowError:  # an int that no float64 reaches
         raise ValueError(f"time must be a number that float64 can hold, got {time!r}") from None
-    if not low <= level <= high:  # NaN fails too
+    if not low - SLACK <= level <= high + SLACK:  # NaN fails too
         raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")
-    return level
+    return low if level < low else high if level > high else level

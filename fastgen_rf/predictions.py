@@ -42,7 +42,8 @@ def convert_prediction(
     pred, x_t : real floating array, shape (B, ...)
         The prediction and the noisy input it was predicted from.
     t : float or array, shape () or (B,) or any leading part of pred's
-        Time in [0, 1]. Where a conversion divides by t or 1 - t it divides by ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. Where a conversion divides by t or 1 - t it
+        divides by ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
     source, target : str
         What pred is and what is wanted, of the kinds above. Equal ones return pred itself.
 
@@ -94,7 +95,8 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
     t, t_next : float or array, shape () or (B,) or any leading part of x0's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all.
+        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
+        clamped.
 
     Returns
     -------
@@ -134,8 +136,8 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
     flow, x_t : real floating array, shape (B, ...)
         Predicted velocity ``eps - x_0`` and the noisy input it was predicted from.
     t, t_next : float or array, shape () or (B,) or any leading part of flow's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. t_next may lie above t: that steps
-        towards noise (inversion).
+        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
+        clamped. t_next may lie above t: that steps towards noise (inversion).
 
     Returns
     -------

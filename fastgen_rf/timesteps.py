@@ -114,7 +114,8 @@ def sample_timesteps(
     device : optional
         A device of the framework (for JAX a sharding too) or its name; the generator's or the default one if None.
     dtype : optional
-        A real floating dtype of the framework, or NumPy's of the same name; float32 if None.
+        A real floating dtype of the framework, NumPy's or ml_dtypes' of the same name, or that name, such as
+        ``"bfloat16"``; float32 if None.
     stratified : bool
         Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
         range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.

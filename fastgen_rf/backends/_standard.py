@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import Any, ClassVar, Protocol
 
@@ -66,7 +67,10 @@ class Backend:
 
     def is_floating(self, dtype: Any) -> bool:
         """Whether ``dtype`` is a real floating dtype of this framework."""
-        return bool(self.xp.isdtype(dtype, "real floating"))
+        try:
+            return bool(self.xp.isdtype(dtype, "real floating"))
+        except TypeError:  # what is none of its dtypes, as array_api_strict and sparse have it
+            return False
 
     def device(self, array: Any) -> Any:
         """Device that ``array`` lives on."""
@@ -106,6 +110,18 @@ class Backend:
     def devices(self) -> list[Any]:
         """Devices that this machine offers."""
         return list(self.xp.__array_namespace_info__().devices())
+
+    def takes(self, device: Any) -> bool:
+        """Whether this framework makes arrays on ``device``."""
+        try:
+            if device in self.devices():
+                return True
+            placed = self.device(self.xp.empty(0, device=device))
+        except Exception:  # each namespace has its own
+            return False
+        # dpnp lists SYCL's devices, but its arrays have devices of another type, and names serve it, too. dask takes
+        # any value, and places on its only device.
+        return placed not in self.devices()
 
     def to_host(self, array: Any) -> Any:
         """``array`` as a NumPy array, once it is computed."""
@@ -202,6 +218,11 @@ class Backend:
         """Find this framework's dtype of that name; float32 if None."""
         if dtype is None:
             return self.xp.float32
+        if isinstance(dtype, str) and dtype != "float":  # NumPy's is float64, everywhere here, and PyTorch's float32
+            # The framework's own name first: NumPy knows bfloat16 and float8 only once ml_dtypes has been imported.
+            named = getattr(self.xp, dtype, None)
+            if named is not None and self.is_floating(named):
+                return named
         if isinstance(dtype, (np.dtype, type, str, int)):  # an int names none, and NumPy says so
             dtype = getattr(self.xp, numpy_dtype(dtype).name, dtype)
         return dtype
@@ -238,7 +259,7 @@ class Backend:
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
-        if device is not None and device not in self.devices():  # of which dask's asarray may take any
+        if device is not None and not self.takes(device):
             raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
         if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
             host = values.astype(dtype)
@@ -252,6 +273,12 @@ def numpy_dtype(dtype: Any) -> Any:
     try:
         return np.dtype(dtype)
     except TypeError:
+        if isinstance(dtype, str):
+            # NumPy knows bfloat16, float8 and the like once ml_dtypes has been imported.
+            with suppress(ImportError, TypeError):
+                import ml_dtypes  # noqa: F401
+
+                return np.dtype(dtype)
         raise TypeError(f"dtype must be a real floating dtype, got {dtype!r}") from None
 
 

@@ -28,6 +28,7 @@ from fastgen_rf.backends._torch_tensors import (
     FUNCTIONS,
     double,
     float32,
+    found_float64,
     functions,
     is_stubborn,
     leading,
@@ -50,6 +51,7 @@ except ImportError:  # before torch 2.8, where bool() of a size that changes is 
 
 
 _CPU = torch.device("cpu")
+_PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
@@ -64,7 +66,7 @@ class TorchBackend(Backend):
     generator = "torch.Generator"
 
     def is_floating(self, dtype: Any) -> bool:
-        return isinstance(dtype, torch.dtype) and dtype.is_floating_point  # NumPy's longdouble is none
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
 
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device
@@ -102,7 +104,7 @@ class TorchBackend(Backend):
         return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device == _CPU or device.type != "mps")
+        return bool(device == _CPU or device.type in ("cuda", "meta", "cpu") or found_float64(device))
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]

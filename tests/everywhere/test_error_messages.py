@@ -38,6 +38,13 @@ TYPE_ERRORS = {
     "add_noise(np.ma.ones((2, 3)), X, 0.5)": (
         "x0 must not be a masked array, got MaskedArray: fill it, or leave masked elements out"
     ),
+    "add_noise(X.view(type('Metres', (np.ndarray,), {'__array_ufunc__': None})), X, 0.5)": (
+        "x0 must be a plain array, got Metres, whose unit or mask would be lost: pass its values alone"
+    ),
+    "add_noise(type('Array', (), {'__array_namespace__': lambda self, api_version: np})(), X, 0.5)": (
+        "x0 must follow the array API standard, got numpy, whose arrays have no device: "
+        "pass NumPy arrays and convert the result"
+    ),
     "add_noise(X, X.astype(int), 0.5)": "eps must be a real floating array, got dtype int64",
     "add_noise(X, X, np.ones(2, int))": f"t must be a real floating array, got dtype int64{DIVIDE}",
     "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",
@@ -63,6 +70,9 @@ TYPE_ERRORS = {
     "timestep_density(0.5, None)": (
         "cfg has no attribute 'time_dist_type', required for every timestep distribution: pass a SampleTimestepConfig "
         "or an object with its attributes, got None"
+    ),
+    "timestep_density(0.5, SampleTimestepConfig)": (
+        "cfg must be an instance, got the class SampleTimestepConfig: pass SampleTimestepConfig(...)"
     ),
     # samplers
     "sample_timesteps(2.5, CFG, rng=0, xp=np)": "n must be an integer or a tuple of integers, got 2.5",
@@ -117,6 +127,7 @@ VALUE_ERRORS = {
     "shift_timesteps(0.5, 0)": "shift must be positive, got 0",
     "shift_timesteps(0.5, float('nan'))": "shift must be finite, got nan",
     "resolution_shift(9, base_tokens=4, max_tokens=4)": "base_tokens and max_tokens must differ, got 4 twice",
+    "resolution_shift(9, base_tokens=-1)": "base_tokens must be at least 0, got -1",
     "resolution_shift(5_000_000)": "shift overflows float64 (log shift = 846.8) for tokens=5000000",
     "make_t_list(0)": "steps must be at least 1, got 0",
     "make_t_list(4, max_t=1.5)": "max_t must lie in (0, 1], got 1.5",

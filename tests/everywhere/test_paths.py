@@ -259,7 +259,7 @@ def test_numbers_of_all_sorts_are_times(time, source, t):
     [
         *(("rf", bad) for bad in (-0.1, 1.1, nan, inf, np.float32(500))),
         *(("alpha_bar", bad) for bad in (-0.1, 1.1, nan)),
-        *(("angle", bad) for bad in (-0.1, 1.5707963267948968, np.float32(1.5708), nan, inf)),
+        *(("angle", bad) for bad in (-0.1, 1.570796326796, np.float32(1.5708), nan, inf)),
         *(("sigma", bad) for bad in (-0.1, nan, -inf, -1, np.int64(-1))),
         ("log_snr", nan),
         ("log_snr", np.float32(nan)),

@@ -154,10 +154,8 @@ def test_shifting_by_the_resolution_is_what_flux_does_to_its_sigmas():
 
 
 @pytest.mark.parametrize("name", ["tokens", "base_tokens", "max_tokens"])
-@pytest.mark.parametrize(
-    ("bad", "error"), [(0, ValueError), (-4, ValueError), (math.nan, ValueError), ("4", TypeError)]
-)
-def test_token_counts_are_positive_numbers(name, bad, error):
+@pytest.mark.parametrize(("bad", "error"), [(-4, ValueError), (math.nan, ValueError), ("4", TypeError)])
+def test_token_counts_are_numbers_and_not_negative(name, bad, error):
     with pytest.raises(error, match=f"{name} must be"):
         rf.resolution_shift(**({"tokens": 100} | {name: bad}))
 
@@ -171,6 +169,12 @@ def test_shifts_of_the_line_are_finite(name):
 def test_a_shift_beyond_float64_is_a_value_error():
     with pytest.raises(ValueError, match=r"shift overflows float64 .* for tokens=5000000"):
         rf.resolution_shift(5_000_000)
+
+
+def test_a_point_of_the_line_may_be_at_no_tokens():
+    assert rf.resolution_shift(1024, base_tokens=0) == pytest.approx(math.exp(0.5 + 0.65 / 4096 * 1024), rel=1e-15)
+    with pytest.raises(ValueError, match="tokens must be positive, got 0"):
+        rf.resolution_shift(0, base_tokens=0)
 
 
 def test_two_points_make_the_line():

@@ -147,12 +147,11 @@ class Backend:
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
         """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
-        with np.errstate(divide="ignore"):  # many a namespace computes by NumPy, and a label may be infinite
-            return self._relabelled(formula, time)
-
-    def _relabelled(self, formula: TimeMap, time: Any) -> Any:
         wide = self._wide(time, time.ndim)
-        return self._narrow(formula(wide, self._functions(wide)), time.dtype)
+        # Many a namespace computes by NumPy, and a label may be infinite, or beyond float64.
+        with np.errstate(divide="ignore", over="ignore"):
+            label = formula(wide, self._functions(wide))
+        return self._narrow(label, time.dtype)
 
     def _wide(self, array: Any, rank: int) -> Any:
         """A float as it is, an array in float64 or as words of float32, with trailing axes up to ``rank``."""

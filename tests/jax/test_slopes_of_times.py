@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fastgen_rf as rf
+from fastgen_rf.backends._jax import JaxBackend
 from tests.cases import trigflow
 from tests.cases.ends_of_times import ENDS, PAIRS, SMOOTH, derivatives
 
@@ -59,3 +61,10 @@ def test_the_trigflow_recipe_is_right_under_jvp_at_both_ends() -> None:
     x, angle, dx, d_angle = map(jnp.asarray, trigflow.values())
     got = jax.jit(lambda: jax.jvp(trigflow.recipe(), (x, angle), (dx, d_angle))[1])()
     np.testing.assert_allclose(got, trigflow.slope(), 2e-6, 2e-6)
+
+
+def test_slopes_at_the_ends_without_float64_are_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JaxBackend, "has_float64", lambda self, device: False)
+    for pair in (("alpha_bar", "rf"), ("rf", "sigma")):  # each takes seconds to compile
+        got = jax.jit(slope, static_argnums=(1, 2))(jnp.asarray(ENDS[pair[0]], jnp.float32), *pair)
+        np.testing.assert_allclose(got, derivatives(*pair, 1), 1e-6, err_msg=" to ".join(pair))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.func import jvp
 
 import fastgen_rf as rf
+from fastgen_rf.backends._torch import TorchBackend
 from tests.cases import trigflow
 from tests.cases.ends_of_times import ENDS, PAIRS, SMOOTH, derivatives
 
@@ -68,3 +70,11 @@ def test_the_trigflow_recipe_is_right_under_jvp_at_both_ends() -> None:
     x, angle, dx, d_angle = map(torch.from_numpy, trigflow.values())
     _, slope = jvp(trigflow.recipe(), (x, angle), (dx, d_angle))
     np.testing.assert_allclose(slope.numpy(), trigflow.slope(), 2e-6, 2e-6)
+
+
+@both_modes
+def test_slopes_at_the_ends_without_float64_are_the_limits(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TorchBackend, "has_float64", lambda self, device: False)
+    for pair in permutations(("rf", "sigma", "alpha_bar"), 2):
+        slope = mode(convert(*pair))(torch.tensor(ENDS[pair[0]]))
+        np.testing.assert_allclose(slope.numpy(), derivatives(*pair, 1), 1e-6, err_msg=" to ".join(pair))

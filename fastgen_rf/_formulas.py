@@ -250,13 +250,14 @@ RESCALINGS: dict[tuple[str, str], Formula] = {
 # infinite label would subtract from itself, or divide by itself, is bounded first. Some conversions have a formula
 # without a pair, because a pair loses digits or a slope there; they follow below.
 
-ROUNDING = 2.0**-23  # spacing of float32 at pi/2; pi/2 rounds up in float32, and down in float16 and bfloat16
+# The spacing of float32 at pi/2. Only float32 rounds pi/2 up; float64, float16 and bfloat16 round it down.
+ROUNDING = 2.0**-23
 
 
 def clipped_angle(angle: Any, xp: Any) -> Any:
     """Angle clipped to [0, pi/2]: up to ROUNDING outside it keeps the slope of the end, beyond the slope is 0."""
     near = xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
-    # The excess is subtracted as a multiple of 2**-120, since floor has no slope.
+    # The excess is a multiple of 2**-120 unless an angle is within 1e-20 of 0. Behind floor it has no slope.
     excess = near - xp.clip(near, 0.0, pi / 2)
     return near - xp.floor(excess * 2.0**120) * 2.0**-120
 

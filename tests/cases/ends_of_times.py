@@ -45,7 +45,7 @@ _NEAR = {  # a point inside, next to each end; float64's pi/2 is such a point
 
 @functools.cache
 def derivatives(source: str, target: str, order: int) -> Any:
-    """The two limits, in float32: infinite ones are beyond 1e60 next to the end."""
+    """The two limits, in float32, beyond which infinite ones are next to the end."""
     wanted = [
         float(mp.diff(lambda time: TIME[target](RATIO[source](time)), time, order, h=_TINY / 10**20))
         for time in _NEAR[source]

@@ -37,15 +37,19 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     ``"alpha_bar"`` ``(1 - t)^2 / ((1 - t)^2 + t^2)``      the cumulative product of DDPM (arXiv:2006.11239)
     =============== ====================================== ==========================================================
 
-    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. Times
-    need the precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. One
+    error is absolute: near 0 the ``log_snr`` of an angle is within 5e-16, because pi/4 is rounded. Times need the
+    precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+
+    Slopes at the ends are the limits, infinite ones included. A second derivative may be NaN where the slope is
+    infinite.
 
     Parameters
     ----------
     time : float or real floating array of any shape
         The noise level as ``source``. ``t = 1`` is ``sigma = inf`` and ``log_snr = -inf``, ``t = 0`` ``log_snr = inf``.
-        An array's angle is clipped to [0, pi/2], which float32's pi/2 lies above. Floats within 1e-12 of the ends of
-        source's range are clamped.
+        An array's angle is clipped to [0, pi/2]. Up to 2**-23 outside, as float32's pi/2 is, it has the slope of the
+        end; further outside the slope is 0. Floats within 1e-12 of the ends of source's range are clamped.
     source, target : str
         What time is and what is wanted, of the kinds above. Equal ones return time itself.
 

@@ -167,12 +167,20 @@ class Backend:
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
         """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
-        with np.errstate(divide="ignore"):  # many a namespace computes by NumPy, and a label may be infinite
-            return self._relabelled(formula, time)
+        # Many a namespace computes by NumPy, and a label may be infinite, or beyond float64.
+        with np.errstate(divide="ignore", over="ignore"):
+            label = self._label(formula, time)
+        return self.astype(label, time.dtype)
 
-    def _relabelled(self, formula: TimeMap, time: Any) -> Any:
-        wide = self._wide(time, time.ndim)
-        return self._narrow(formula(wide, self._functions(wide)), time.dtype)
+    def _label(self, formula: TimeMap, time: Any) -> Any:
+        """``formula(time)`` in float64, or on words of float32: at the ends words are NaN, and float32 is exact."""
+        if self.has_float64(self.device(time)):
+            return formula(self.astype(time, self.xp.float64), self.functions)
+        single = self.astype(time, self.xp.float32)
+        is_end = (single == 0) | (single == 1) | (single == math.inf)
+        # No end reaches the words: in reverse mode their slope there, NaN, would survive the select.
+        inside = Words.of(self.xp.where(is_end, 0.5, single), self.float32)
+        return self.xp.where(is_end, formula(single, self.functions), formula(inside, WORDS).float32())
 
     def _wide(self, array: Any, rank: int) -> Any:
         """A float as it is, an array in float64 or as words of float32, with trailing axes up to ``rank``."""

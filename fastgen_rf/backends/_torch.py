@@ -157,7 +157,8 @@ class TorchBackend(Backend):
         return formula(wide[0], wide[1], FUNCTIONS)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
-        return self._relabelled(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        label = self._label(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        return self.astype(label, time.dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf.backends import check_plain
+
+if TYPE_CHECKING:
+    from fastgen_rf._typing import TimeDistType
+else:
+    # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig).
+    TimeDistType = str
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
@@ -71,7 +79,7 @@ class SampleTimestepConfig:
     (1.0, 0.5, 0.0)
     """
 
-    time_dist_type: str = "shifted"
+    time_dist_type: TimeDistType = "shifted"
     min_t: float = 0.001
     max_t: float = 0.999
     shift: float = 5.0
@@ -95,7 +103,7 @@ class SampleTimestepConfig:
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
             )
         if self.time_dist_type == "loguniform" and self.min_t == 0:
-            raise ValueError(f"min_t must be positive for the loguniform law, got {self.min_t!r}")
+            raise ValueError(f"min_t must be positive for time_dist_type='loguniform', got {self.min_t!r}")
         if self.shift <= 0:
             raise ValueError(f"shift must be positive, got {self.shift!r}")
         if self.p_std <= 0:
@@ -120,11 +128,23 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
+    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
+        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     law = getattr(cfg, "time_dist_type", None)
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]
     if missing:
-        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
+        if isinstance(cfg, Mapping):
+            raise TypeError(
+                f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
+            )
+        if isinstance(cfg, str):
+            raise TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+        user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
+        raise TypeError(
+            f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+            f"its attributes, got {cfg!r}"
+        )
     given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
     return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
@@ -134,15 +154,18 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
         raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(finite(_read(rung), "t_list") for rung in given)
+    rungs = tuple(finite(_read(rung), "each entry of t_list") for rung in given)
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
+        raise ValueError(
+            f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got {rungs!r}"
+        )
     return rungs
 
 
 def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    check_plain(value, "t_list")
     if hasattr(value, "tolist"):
         return value.tolist()
     return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value

@@ -12,7 +12,9 @@ from fastgen_rf._numbers import plain
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
-_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
+# How far a sum of steps may miss an end of the interval: a few units in the last place for each of thousands of steps.
+SLACK = 1e-12
+_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 
 
 def evaluate(
@@ -70,8 +72,8 @@ def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> An
         if not fits(time.shape, array.shape, backend):
             raise ValueError(
                 f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
-                f"after trailing singleton axes, got {_show(time.shape)}; expand_like({name}, {array_name}, axes=...) "
-                f"lays {name} on other axes"
+                f"after trailing singleton axes, got {_show(time.shape)}; use "
+                f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
             )
     return time
 
@@ -80,19 +82,23 @@ def floating_backend(array: Array, name: str) -> Backend:
     """Find the backend that serves ``array``, a real floating array."""
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
-        raise TypeError(
-            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name[0] == 't' else ''}"
-        )
+        hint = _INTEGER_TIME if name in ("t", "t_next") else ""
+        raise TypeError(f"{name} must be a real floating array, got dtype {array.dtype}{hint}")
     return backend
 
 
 def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
+
+    A float within 1e-12 of the interval becomes its end.
+    """
     given, t = t, plain(t)
     if isinstance(t, float):
-        if not 0.0 <= t <= 1.0:  # NaN fails too
+        if 0.0 <= t <= 1.0:
+            return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        if not -SLACK <= t <= 1.0 + SLACK:  # NaN fails too
             raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
-        return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        return 0.0 if t < 0.0 else 1.0
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):

@@ -35,7 +35,7 @@ def finite(value: Any, name: str) -> float:
     """Check that ``value`` is a finite real number and return it; ``name`` is what its caller knows it by."""
     number: Any = plain(value)
     if not is_real(number):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a real number, got {value!r}")
     # NaN fails too, and an int or a Fraction beyond float64; math.isfinite is not traced for a number that changes
     if not -_LARGEST <= number <= _LARGEST:
         raise ValueError(f"{name} must be finite, got {value!r}")

@@ -12,12 +12,12 @@ from fastgen_rf._config import checked_config
 from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
-from fastgen_rf._typing import TimeT
+from fastgen_rf._typing import TimestepConfig, TimeT
 
 __all__ = ["timestep_density", "timestep_quantile"]
 
 
-def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
+def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
 
     :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
@@ -26,10 +26,12 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
-        CuPy's, on a device with float64: other namespaces have no special functions.
+        Probabilities in [0, 1]; what an array has outside is clipped, and floats within 1e-12 of the ends are clamped.
+        An array must be NumPy's, PyTorch's, JAX's or CuPy's, on a device with float64: other namespaces have no special
+        functions.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------
@@ -83,7 +85,7 @@ class Quantile:
         return _laws.quantile_with_slopes(u, self.config, self.low, self.high, xp, special)
 
 
-def timestep_density(t: TimeT, cfg: Any) -> TimeT:
+def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     """Return the density at t of the law of cfg: what an importance weight divides by.
 
     It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
@@ -93,7 +95,8 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
     t : float or real floating array of any shape
         Time; an array must lie on a device with float64.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------
@@ -125,8 +128,8 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
     if law.shifts and not config.truncate:
         raise ValueError(
-            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
-            "with truncate=True it has one"
+            f"time_dist_type {config.time_dist_type!r} has no density because clamping puts a point mass at a bound; "
+            "use truncate=True"
         )
     time: Any = plain(t)
     if not isinstance(time, float):

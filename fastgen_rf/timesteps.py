@@ -8,7 +8,8 @@ dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside 
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,23 @@ from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
 from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
 from fastgen_rf._numbers import is_integer, is_real, plain
-from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
+from fastgen_rf._typing import (
+    AnyNamespace,
+    Array,
+    DrawOptions,
+    KeyT,
+    ListOptions,
+    NewT_co,
+    PairOptions,
+    Placement,
+    Size,
+    TensorGenerator,
+    TimestepConfig,
+)
 from fastgen_rf.backends import Backend, backend_for_draws
+
+if TYPE_CHECKING:
+    from fastgen_rf._typing import Tensor, TorchDevice
 
 __all__ = [
     "SampleTimestepConfig",
@@ -30,41 +46,20 @@ __all__ = [
 
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[DrawOptions]
 ) -> KeyT: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -74,18 +69,22 @@ def sample_timesteps(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
     stratified: bool = False,
+) -> Tensor: ...
+@overload
+def sample_timesteps(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[DrawOptions]
 ) -> Any: ...
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -103,7 +102,8 @@ def sample_timesteps(
     n : int or tuple of int
         How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
     rng : generator, key, int or None
         The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
         ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
@@ -114,7 +114,8 @@ def sample_timesteps(
     device : optional
         A device of the framework (for JAX a sharding too) or its name; the generator's or the default one if None.
     dtype : optional
-        A real floating dtype of the framework, or NumPy's of the same name; float32 if None.
+        A real floating dtype of the framework, NumPy's or ml_dtypes' of the same name, or that name, such as
+        ``"bfloat16"``; float32 if None.
     stratified : bool
         Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
         range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.
@@ -155,67 +156,47 @@ def sample_timesteps(
 
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[KeyT, KeyT]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
     rng: np.random.Generator,
     xp: None = None,
     device: None = None,
     dtype: npt.DTypeLike | None = None,
+    equal: float = 0.75,
     stratified: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
+    equal: float = 0.75,
     stratified: bool = False,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def sample_timestep_pairs(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairOptions]
 ) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     equal: float = 0.75,
     rng: Any = None,
@@ -282,41 +263,30 @@ def sample_timestep_pairs(
 
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    xp: AnyNamespace[NewT_co],
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: TensorGenerator[NewT_co],
     xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    n: Size, t_list: Sequence[float] | Array, *, rng: KeyT, xp: None = None, **options: Unpack[ListOptions]
 ) -> KeyT: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -326,18 +296,38 @@ def sample_from_t_list(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,
-    device: Any = None,
-    dtype: Any = None,
+    return_index: Literal[True],
+    **options: Unpack[Placement],
+) -> tuple[Any, Any]: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: Any = None,
+    xp: Any = None,
     return_index: bool = False,
+    **options: Unpack[Placement],
 ) -> Any: ...
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -425,12 +415,14 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
             hint = (
-                "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+                "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+                if hasattr(size, "shape")
+                else ""
             )
             raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
         count *= plain(size) if is_integer(size) else 1
     if count > sys.maxsize:
-        raise ValueError(f"n must be no more than an array can have, got {n!r}")
+        raise ValueError(f"n is too large for an array, got {n!r}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

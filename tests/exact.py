@@ -234,7 +234,7 @@ def laid_out(arrays: list[Any]) -> list[Any]:
 
 
 def elementwise(function: Callable[..., Any], arrays: list[Any]) -> Any:
-    """``function`` of the numbers of each element, as an array of 60-digit numbers; NaN where it divides by 0."""
+    """``function`` of the numbers of each element, as an array of 60-digit numbers; NaN where it is not defined."""
     flat = [[mp.mpf(float(value)) for value in x.ravel()] for x in laid_out(arrays)]
     values = np.empty(len(flat[0]), dtype=object)
     values[:] = [_or_nan(function, numbers) for numbers in zip(*flat, strict=True)]
@@ -244,7 +244,7 @@ def elementwise(function: Callable[..., Any], arrays: list[Any]) -> Any:
 def _or_nan(function: Callable[..., Any], numbers: tuple[Any, ...]) -> Any:
     try:
         return function(*numbers)
-    except ZeroDivisionError:
+    except (ZeroDivisionError, ValueError):  # a division by 0 or the logarithm of 0
         return mp.nan
 
 

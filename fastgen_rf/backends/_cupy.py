@@ -65,7 +65,10 @@ class CupyBackend(NumpyDtypes):
     def check_rng(self, rng: Any) -> None:
         kinds = (cupy.random.Generator, cupy.random.RandomState)
         if rng is not None and not isinstance(rng, kinds):
-            raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
+            raise TypeError(
+                "rng must be a cupy.random.Generator, a numpy.random.Generator, an int or None, "
+                f"got {type(rng).__name__}"
+            )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         if isinstance(rng, int) and rng >> 32:  # of a seed CuPy keeps 32 bits
@@ -182,7 +185,7 @@ def _ordinal(device: Any) -> int | None:
         return int(named[1]) if named[1] else None
     if isinstance(device, (int, np.integer)) and type(device) is not bool and device >= 0:
         return int(device)
-    raise ValueError(f"device must be a cupy.cuda.Device, an index or such as 'cuda:0', got {device!r}")
+    raise ValueError(f"device must be a cupy.cuda.Device, an index or a name such as 'cuda:0', got {device!r}")
 
 
 BACKEND = CupyBackend(cupy)

@@ -28,6 +28,7 @@ from fastgen_rf.backends._torch_tensors import (
     FUNCTIONS,
     double,
     float32,
+    found_float64,
     functions,
     is_stubborn,
     leading,
@@ -50,6 +51,7 @@ except ImportError:  # before torch 2.8, where bool() of a size that changes is 
 
 
 _CPU = torch.device("cpu")
+_PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
@@ -64,7 +66,7 @@ class TorchBackend(Backend):
     generator = "torch.Generator"
 
     def is_floating(self, dtype: Any) -> bool:
-        return isinstance(dtype, torch.dtype) and dtype.is_floating_point  # NumPy's longdouble is none
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
 
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device
@@ -102,7 +104,7 @@ class TorchBackend(Backend):
         return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device == _CPU or device.type != "mps")
+        return bool(device == _CPU or device.type in ("cuda", "meta", "cpu") or found_float64(device))
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]
@@ -155,7 +157,8 @@ class TorchBackend(Backend):
         return formula(wide[0], wide[1], FUNCTIONS)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
-        return self._relabelled(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        label = self._label(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        return self.astype(label, time.dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)
@@ -163,7 +166,9 @@ class TorchBackend(Backend):
 
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, torch.Generator):
-            raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
+            raise TypeError(
+                f"rng must be a torch.Generator, a numpy.random.Generator, an int or None, got {type(rng).__name__}"
+            )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         device = rng.device if device is None and isinstance(rng, torch.Generator) else _device(device)
@@ -191,7 +196,7 @@ class TorchBackend(Backend):
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
-            return super().map(function, array, name, special)
+            return super().map(function, array, name)  # torch has special functions
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
 
@@ -203,7 +208,7 @@ def _device(device: Any) -> torch.device:
     try:
         return torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device must be one that torch knows, got {device!r}") from None
+        raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
@@ -281,7 +286,7 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
             raise  # the plain expression takes more
         if like.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():  # what a capture forbids may pass
             _serves[like.device] = False
-            message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
+            message = f"Triton failed on {like.device}; using plain tensor operations instead: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     return out

@@ -193,3 +193,33 @@ _HALF, _MASK = (torch.tensor(number, dtype=torch.int32, device="cpu") for number
 _EAGER = Float32(torch, _plus, _add_to, _leading_eagerly)
 _TRACED = Float32(torch, _plus, _plus, _leading)
 _MAPPED = Float32(torch, _plus, _plus, leading_bits)  # torch 2.6 maps no view of bits
+
+
+# Devices whose type does not tell whether they compute in float64
+
+
+def found_float64(device: torch.device) -> bool:
+    """Whether ``device`` computes in float64, asked once."""
+    if device.type == "mps":
+        return False
+    if device not in _found:
+        if device.type != "xpu" and torch._C._len_torch_dispatch_stack():
+            return False  # under a fake tensor mode nothing is computed that would tell; float32 always serves
+        try:
+            _found[device] = _computes_float64(device)
+        except Exception:  # each device type has its own
+            _found[device] = False
+    return _found[device]
+
+
+# torch.compile calls the function while it traces and keeps the answer, since it could not trace the question. The
+# decorator torch.compiler.assume_constant_result does the same, but imports torch._dynamo, which takes a second.
+found_float64._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_found: dict[torch.device, bool] = {}
+
+
+def _computes_float64(device: torch.device) -> bool:
+    if device.type == "xpu":  # Intel's data center GPUs have float64, its Arc GPUs do not
+        return bool(torch.xpu.get_device_capability(device)["has_fp64"])
+    one = torch.ones((), dtype=torch.float64, device=device)
+    return bool((one + 2.0**-40 - one).item() == 2.0**-40)  # a device may take float64 and compute in float32

@@ -340,7 +340,7 @@ def test_a_batch_of_keys_is_told_to_vmap(sample: Any, make: Any) -> None:
 @every_sampler
 @pytest.mark.parametrize("wrong", [lambda: jnp.zeros(2), lambda: jnp.zeros(2, jnp.int32)], ids=["float", "int"])
 def test_an_array_that_is_no_key_raises(sample: Any, wrong: Any) -> None:
-    with pytest.raises(TypeError, match="rng must be a JAX key or an int for JAX"):
+    with pytest.raises(TypeError, match=r"rng must be a JAX key, .* or an int for JAX"):
         sample(8, rng=wrong())
 
 

@@ -149,7 +149,7 @@ class TestGenerators:
         ids=["numpy_namespace", "numpy_and_dtype", "string"],
     )
     def test_disagreeing_arguments_raise(self, draw: Any, wrong: dict[str, Any]) -> None:
-        with pytest.raises(TypeError, match="must"):
+        with pytest.raises(TypeError, match=r"must be|belong to different frameworks"):
             draw(**wrong)
 
     @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool], ids=str)
@@ -369,7 +369,7 @@ def test_without_float64_a_seed_still_reproduces_a_draw() -> None:
 
 @pytest.mark.usefixtures("no_float64")
 def test_without_float64_the_quantile_of_a_tensor_says_where_to_go() -> None:
-    with pytest.raises(TypeError, match="without float64 or special functions: pass a NumPy array"):
+    with pytest.raises(TypeError, match="u is on device cpu, which lacks float64: pass a NumPy array"):
         rf.timestep_quantile(torch.rand(3), SHIFTED)
 
 

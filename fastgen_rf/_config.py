@@ -9,6 +9,7 @@ from typing import Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf.backends import of_one_framework
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
@@ -143,6 +144,7 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
 
 def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    (value,) = of_one_framework(value)
     if hasattr(value, "tolist"):
         return value.tolist()
     return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value

@@ -87,7 +87,10 @@ def floating_backend(array: Array, name: str) -> Backend:
 
 
 def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
+
+    An object that converts to a JAX array is converted.
+    """
     given, t = t, plain(t)
     if isinstance(t, float):
         if not 0.0 <= t <= 1.0:  # NaN fails too
@@ -98,7 +101,7 @@ def checked_time(t: Any, name: str = "t") -> Any:
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
-    return given
+    return of_one_framework(given)[0]
 
 
 def check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:

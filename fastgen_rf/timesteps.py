@@ -18,7 +18,7 @@ from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_run
 from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
 from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
-from fastgen_rf.backends import Backend, backend_for_draws
+from fastgen_rf.backends import Backend, backend_for_draws, of_one_framework
 
 __all__ = [
     "SampleTimestepConfig",
@@ -148,7 +148,7 @@ def sample_timesteps(
     """
     config = checked_config(cfg)
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (t,) = backend.sample(shape, Times(_quantile(config, backend, dtype), stratified), rng, device, dtype)
     return t
 
@@ -274,7 +274,7 @@ def sample_timestep_pairs(
     if not 0 <= equal <= 1:  # NaN fails too
         raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
@@ -389,7 +389,7 @@ def sample_from_t_list(
     rungs = checked_rungs(t_list)
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     eps, tiny = backend.finfo(dtype)
     # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
     rungs = tuple(rung if rung == 1 else min(on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
@@ -415,8 +415,9 @@ def _check_stratified(stratified: Any) -> None:
         raise TypeError(f"stratified must be True or False, got {stratified!r}")
 
 
-def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any]:
-    """Check what every sampler takes; the shape to draw, the framework that draws, and its dtype."""
+def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
+    """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
+    (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
     shape = n if isinstance(n, tuple) else (n,)
     if any(is_integer(size) and size < 0 for size in shape):
         raise ValueError(f"n must not be negative, got {n!r}")
@@ -434,4 +435,4 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
-    return shape, backend, dtype
+    return shape, backend, rng, dtype

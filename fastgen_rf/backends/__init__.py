@@ -80,28 +80,42 @@ def is_number(time: Any) -> bool:
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
-    """``values`` as they are, save that one of JAX's among them makes JAX's of NumPy's arrays, as in all of JAX."""
-    ndarray = np.ndarray  # looked up once
+    """``values``, with JAX arrays in place of the values that ``jax.numpy`` converts.
+
+    These are the objects with a ``__jax_array__`` method (a ``flax.nnx.Param``, for instance) and, if that leaves a
+    JAX array among the values, NumPy arrays.
+    """
+    jax, torch, ndarray = sys.modules.get("jax"), sys.modules.get("torch"), np.ndarray
+    if jax is None or (torch is not None and isinstance(values[0], torch.Tensor)):
+        return values  # nearly every call; torch.compile traces no more than this
     for value in values:
-        if isinstance(value, ndarray):
+        if type(value) is not ndarray and type(value) is not float:
             break
     else:
-        return values  # nearly every call but NumPy's own
-    jax = sys.modules.get("jax")
-    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return values  # checks for JAX are slow compared with a call of NumPy's
+    values = tuple(_converted(jax, value) for value in values)
+    if not any(isinstance(value, jax.Array) for value in values):
         return values
     masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
     return tuple(
-        _as_jax(jax, value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
+        _as_jax(jax, value) if isinstance(value, ndarray) and not isinstance(value, masked) else value
         for value in values
     )
 
 
+def _converted(jax: Any, value: Any) -> Any:
+    """The JAX array that ``value`` makes of itself, or ``value``. A tracer's ``__jax_array__`` is None."""
+    convert = getattr(value, "__jax_array__", None)
+    return value if convert is None else _as_jax(jax, convert())
+
+
 def _as_jax(jax: Any, array: Any) -> Any:
-    """NumPy's ``array`` as JAX's; of strings, say, as it is, to be refused by the name that its caller knows."""
+    """``array`` as a JAX array; an array of strings, for instance, is returned and fails the checks by its name."""
+    if isinstance(array, jax.Array):
+        return array
     try:
         return jax.numpy.asarray(array)
-    except TypeError:
+    except (TypeError, ValueError):  # which of the two depends on what it is
         return array
 
 

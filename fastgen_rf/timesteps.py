@@ -108,7 +108,8 @@ def sample_timesteps(
         The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
         ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
         ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator with another framework's xp,
-        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere.
+        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere; in a
+        function that JAX traces it would be read only once, and raises.
     xp : namespace, optional
         ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace, where nothing else names one.
     device : optional
@@ -129,7 +130,7 @@ def sample_timesteps(
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
-        device and dtype name no framework or two.
+        device and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
@@ -370,7 +371,7 @@ def sample_from_t_list(
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, a rung no number, return_index no bool, or rng, xp, device
-        and dtype name no framework or two.
+        and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
-from fastgen_rf.backends import check_plain
+from fastgen_rf.backends import check_plain, of_one_framework
 
 if TYPE_CHECKING:
     from fastgen_rf._typing import TimeDistType
@@ -165,6 +165,7 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
 
 def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    (value,) = of_one_framework(value)
     check_plain(value, "t_list")
     if hasattr(value, "tolist"):
         return value.tolist()

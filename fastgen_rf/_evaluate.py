@@ -90,7 +90,7 @@ def floating_backend(array: Array, name: str) -> Backend:
 def checked_time(t: Any, name: str = "t") -> Any:
     """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
 
-    A float within 1e-12 of the interval becomes its end.
+    A float within 1e-12 of the interval becomes its end. An object that converts to a JAX array is converted.
     """
     given, t = t, plain(t)
     if isinstance(t, float):
@@ -104,7 +104,7 @@ def checked_time(t: Any, name: str = "t") -> Any:
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
-    return given
+    return of_one_framework(given)[0]
 
 
 def check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ from fastgen_rf._typing import (
     TensorGenerator,
     TimestepConfig,
 )
-from fastgen_rf.backends import Backend, backend_for_draws
+from fastgen_rf.backends import Backend, backend_for_draws, of_one_framework
 
 if TYPE_CHECKING:
     from fastgen_rf._typing import Tensor, TorchDevice
@@ -108,7 +108,8 @@ def sample_timesteps(
         The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
         ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
         ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator with another framework's xp,
-        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere.
+        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere; in a
+        function that JAX traces it would be read only once, and raises.
     xp : namespace, optional
         ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace, where nothing else names one.
     device : optional
@@ -130,7 +131,7 @@ def sample_timesteps(
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
-        device and dtype name no framework or two.
+        device and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
@@ -149,7 +150,7 @@ def sample_timesteps(
     """
     config = checked_config(cfg)
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (t,) = backend.sample(shape, Times(_quantile(config, backend, dtype), stratified), rng, device, dtype)
     return t
 
@@ -255,7 +256,7 @@ def sample_timestep_pairs(
     if not 0 <= equal <= 1:  # NaN fails too
         raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
@@ -360,7 +361,7 @@ def sample_from_t_list(
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, a rung no number, return_index no bool, or rng, xp, device
-        and dtype name no framework or two.
+        and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
@@ -379,7 +380,7 @@ def sample_from_t_list(
     rungs = checked_rungs(t_list)
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     eps, tiny = backend.finfo(dtype)
     # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
     rungs = tuple(rung if rung == 1 else min(on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
@@ -405,8 +406,9 @@ def _check_stratified(stratified: Any) -> None:
         raise TypeError(f"stratified must be True or False, got {stratified!r}")
 
 
-def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any]:
-    """Check what every sampler takes; the shape to draw, the framework that draws, and its dtype."""
+def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
+    """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
+    (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
     shape = n if isinstance(n, tuple) else (n,)
     if any(is_integer(size) and size < 0 for size in shape):
         raise ValueError(f"n must not be negative, got {n!r}")
@@ -426,4 +428,4 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
-    return shape, backend, dtype
+    return shape, backend, rng, dtype

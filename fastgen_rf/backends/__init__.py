@@ -128,29 +128,49 @@ def is_number(time: Any) -> bool:
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
-    """``values`` as they are, save that one of JAX's among them makes JAX's of NumPy's arrays, as in all of JAX."""
-    ndarray = np.ndarray  # looked up once
+    """``values``, with JAX arrays in place of the values that ``jax.numpy`` converts.
+
+    These are the objects with a ``__jax_array__`` method (a ``flax.nnx.Param``, for instance) and, if that leaves a
+    JAX array among the values, NumPy arrays.
+    """
+    jax, torch, ndarray = sys.modules.get("jax"), sys.modules.get("torch"), np.ndarray
+    if jax is None or (torch is not None and isinstance(values[0], torch.Tensor)):
+        return values  # nearly every call; torch.compile traces no more than this
+    # The two loops spare calls that are all NumPy's or all JAX's the checks below, which take 1 to 2 us.
     for value in values:
-        if isinstance(value, ndarray):
+        if type(value) is not ndarray and type(value) is not float:
             break
     else:
-        return values  # nearly every call but NumPy's own
-    jax = sys.modules.get("jax")
-    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return values
+    for value in values:
+        if isinstance(value, ndarray) or hasattr(value, "__jax_array__"):
+            break
+    else:
+        return values
+    values = tuple(_converted(jax, value) for value in values)
+    if not any(isinstance(value, jax.Array) for value in values):
         return values
     masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
     return tuple(
-        _as_jax(jax, value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
+        _as_jax(jax, value) if isinstance(value, ndarray) and not isinstance(value, masked) else value
         for value in values
     )
 
 
+def _converted(jax: Any, value: Any) -> Any:
+    """The JAX array that ``value`` makes of itself, or ``value``. A tracer's ``__jax_array__`` is None."""
+    convert = getattr(value, "__jax_array__", None)
+    return value if convert is None else _as_jax(jax, convert())
+
+
 def _as_jax(jax: Any, array: Any) -> Any:
-    """NumPy's ``array`` as JAX's; of strings or units as it is, to be refused by the name that its caller knows."""
+    """``array`` as a JAX array; an array of strings or units is returned and fails the checks by its name."""
+    if isinstance(array, jax.Array):
+        return array
     try:
         check_plain(array, "")
         return jax.numpy.asarray(array)
-    except TypeError:
+    except (TypeError, ValueError):  # which of the two depends on what it is
         return array
 
 
@@ -165,6 +185,8 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     if isinstance(rng, int) and rng < 0:
         raise ValueError(f"an integer rng (seed) must be non-negative, got {rng!r}")
     of_xp = None if xp is None else _of_namespace(xp)
+    if isinstance(rng, np.random.Generator):
+        _check_not_staged(rng)
     says = {
         "xp": of_xp,
         "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
@@ -196,7 +218,24 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
             )
     if not isinstance(rng, (int, np.random.Generator)):
         backend.check_rng(rng)
+    if rng is None and backend.generator == Backend.generator:
+        _check_not_staged(rng)  # a fresh NumPy generator draws
     return backend
+
+
+def _check_not_staged(rng: Any) -> None:
+    """Raise TypeError if JAX is staging a program, in which the numbers of a NumPy generator would be constants.
+
+    While a program is staged, an operation on a constant returns a tracer; under an eager ``grad`` or ``vmap`` it
+    does not. ``stop_gradient`` is the operation that takes least time, and it uses no device.
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(jax.lax.stop_gradient(0.0), jax.core.Tracer):
+        raise TypeError(
+            f"rng must be a JAX key or an int in a function that JAX traces (jit, scan, checkpoint, export, ...), got "
+            f"{type(rng).__name__}: a NumPy generator is read once, while the function is traced, and every call "
+            f"returns the same values; pass a key as an argument, or draw outside and pass the result"
+        )
 
 
 def _of_namespace(xp: Any) -> Backend:

@@ -1,15 +1,12 @@
-"""Every error message of the package as a whole line, once: what the argument is, what it wants, what it got.
+"""Every error message of the package as a whole, once: it names the argument, what it wants and what it got.
 
-A message is part of the interface. One that is changed is changed here as well, and one that is new and not here fails
-a test. That each function raises what it should, for each argument and on each framework, is in test_errors.py.
+A message is part of the interface: change it here as well. That each function raises an error for each argument, on
+each framework, is in test_errors.py and test_any_error.py.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.cases.names import LAWS
+from tests.exact import DISTRIBUTIONS
 
 DIVIDE = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 STATIC = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
@@ -135,7 +132,7 @@ VALUE_ERRORS = {
         "timesteps coincide in float32 for shift=1000000000.0, steps=2; use a shift closer to 1 or fewer steps"
     ),
     # configs
-    "SampleTimestepConfig('normal')": f"time_dist_type must be one of {', '.join(LAWS)}, got 'normal'",
+    "SampleTimestepConfig('normal')": f"time_dist_type must be one of {', '.join(DISTRIBUTIONS)}, got 'normal'",
     "SampleTimestepConfig(min_t=0.5, max_t=0.25)": (
         "min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got 0.5 and 0.25"
     ),
@@ -273,13 +270,13 @@ def evaluate(call: str, **names: Any) -> Any:
 
 
 @pytest.mark.parametrize(("call", "message"), TYPE_ERRORS.items(), ids=list(TYPE_ERRORS))
-def test_a_type_error_says(call: str, message: str) -> None:
+def test_the_message_of_a_type_error(call: str, message: str) -> None:
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         evaluate(call, np=np, X=np.ones((2, 3)))
 
 
 @pytest.mark.parametrize(("call", "message"), VALUE_ERRORS.items(), ids=lambda text: text[:80])
-def test_a_value_error_says(call: str, message: str) -> None:
+def test_the_message_of_a_value_error(call: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         evaluate(call, np=np, X=np.ones((2, 3)))
 
@@ -294,13 +291,13 @@ def check(xp: Any, call: str, **names: Any) -> None:
 
 @pytest.mark.backends("torch")
 @pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["torch"])
-def test_pytorch_s_say(xp: Any, call: str) -> None:
+def test_messages_on_pytorch(xp: Any, call: str) -> None:
     check(xp, call)
 
 
 @pytest.mark.backends("jax")
 @pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["jax"])
-def test_jax_s_say(xp: Any, call: str) -> None:
+def test_messages_on_jax(xp: Any, call: str) -> None:
     import jax
 
     here, other = jax.devices("cpu")[:2]
@@ -310,73 +307,12 @@ def test_jax_s_say(xp: Any, call: str) -> None:
 
 @pytest.mark.backends("cupy")
 @pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["cupy"])
-def test_cupy_s_say(xp: Any, call: str) -> None:
+def test_messages_on_cupy(xp: Any, call: str) -> None:
     check(xp, call)
 
 
 @pytest.mark.backends("array_api_strict")
 @pytest.mark.needs("no float64")
 @pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["array_api_strict"])
-def test_a_device_without_float64_says(xp: Any, call: str) -> None:
+def test_messages_on_a_device_without_float64(xp: Any, call: str) -> None:
     check(xp, call, DEVICES=", ".join(map(repr, xp.namespace.__array_namespace_info__().devices())))
-
-
-# That none is missing
-
-
-def every_message() -> list[str]:
-    """The messages above."""
-    ours = [message for kind in ON_ONE_FRAMEWORK.values() for _, message in kind.values()]
-    return [*TYPE_ERRORS.values(), *VALUE_ERRORS.values(), *ours]
-
-
-ERRORS = ("TypeError", "ValueError", "RuntimeError")
-
-
-def every_node() -> Iterator[ast.AST]:
-    """What the package's sources consist of."""
-    for file in sorted(Path(rf.__file__).parent.rglob("*.py")):
-        yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-
-
-def every_template() -> list[str]:
-    """What the package's errors are made with, as regular expressions: anything stands for what is filled in."""
-    made = []
-    for node in every_node():
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
-            (text,) = node.args
-            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
-            made.append("".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts))
-    return made
-
-
-def test_every_error_of_the_package_is_above() -> None:
-    """Each place that makes an error has a message of its own, by a largest matching of the two."""
-    templates, messages = every_template(), every_message()
-    fitting = [[place for place, t in enumerate(templates) if re.fullmatch(t, message)] for message in messages]
-    taken: dict[int, int] = {}
-
-    def give(message: int, seen: set[int]) -> bool:
-        for place in fitting[message]:
-            if place not in seen:
-                seen.add(place)
-                if place not in taken or give(taken[place], seen):
-                    taken[place] = message
-                    return True
-        return False
-
-    for message in range(len(messages)):
-        give(message, set())
-    assert [template for place, template in enumerate(templates) if place not in taken] == []
-    assert all(re.search(r"[a-z]{4}", template) for template in templates)  # none that anything fits
-
-
-def test_nothing_else_is_raised() -> None:
-    raised = [node.exc for node in every_node() if isinstance(node, ast.Raise) and node.exc]
-    assert {ast.unparse(error.func) if isinstance(error, ast.Call) else "" for error in raised} <= {*ERRORS, "mixed"}
-
-
-def test_none_stands_twice_and_none_is_of_the_past() -> None:
-    messages, templates = every_message(), every_template()
-    assert len(set(messages)) == len(messages)
-    assert [m for m in messages if not any(re.fullmatch(template, m) for template in templates)] == []

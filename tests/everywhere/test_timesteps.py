@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 import fastgen_rf as rf
-from fastgen_rf.timesteps import _rung
 from tests.cases.names import LAWS, PUBLISHED, every_law
 
 NORMAL = ["logitnormal", "lognormal", "shifted_logitnormal"]
@@ -403,13 +402,6 @@ def test_a_rung_of_1_stays_1(xp, dtype):
     assert np.asarray(xp.numpy(t), np.float64).tolist() == [1.0] * 5
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
-def test_a_rung_is_the_entry_floor_of_u_k_and_where_u_rounds_to_1_the_last(k):
-    rungs = tuple(np.linspace(1.0, 0.0, k + 1).tolist())
-    u = np.array([0.0, 0.25, math.nextafter(0.5, 0.0), 0.5, math.nextafter(1.0, 0.0), 1.0])
-    assert _rung(u, rungs, np, special).tolist() == [rungs[min(math.floor(at * k), k - 1)] for at in u]
-
-
 @pytest.mark.parametrize("rungs", [(1.0, 0.75, 0.5, 0.25, 0.0), (0.999, 0.937, 0.833, 0.624, 0.0), (0.3, 0.0)])
 @pytest.mark.dtypes()
 def test_a_rung_s_index_comes_with_it(xp, dtype, rungs):
@@ -422,15 +414,6 @@ def test_a_rung_s_index_comes_with_it(xp, dtype, rungs):
     wanted = np.asarray(rungs)[xp.numpy(index)]
     np.testing.assert_allclose(np.asarray(xp.numpy(t), np.float64), wanted, rtol=2.0**-8)
     assert set(xp.numpy(index).tolist()) == set(range(len(rungs) - 1))
-
-
-@pytest.mark.dtypes("bfloat16")
-def test_rungs_that_a_dtype_cannot_tell_apart_have_the_index_of_the_first(xp, dtype):
-    t, index = rf.sample_from_t_list(
-        200, (0.999, 0.998, 0.5, 0.0), rng=xp.rng(9), dtype=xp.dtype(dtype), return_index=True, **xp.draw_args
-    )
-    pairs = zip(xp.numpy(t).tolist(), xp.numpy(index).tolist(), strict=True)
-    assert set(pairs) == {(0.99609375, 0), (0.5, 2)}
 
 
 # The config

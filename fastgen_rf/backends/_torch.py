@@ -354,8 +354,9 @@ _kept = Scratch()
 
 
 def _make_scratch() -> Any:
+    # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
     with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu")
+        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
 
 
 class _OnePass(torch.autograd.Function):
@@ -421,18 +422,17 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
     with _kept.taken(_make_scratch) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
-            block = loaded(source[index], one, strides)
+            block = loaded(source[index], one, strides).values
             for array, total in zip(inputs, totals, strict=True):
                 if array is not None:
-                    product = loaded(array[index], two, strides) * block.values
+                    product = loaded(array[index], two, strides) * block
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
             for unit, output in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True):
                 if output is not None:
-                    if block is None:
-                        block = loaded(source[index], one, strides)
-                    output[index] = (block * formula(*unit, part(time, index), fn)).values
-                    block = None  # overwritten
+                    # The product goes to the other scratch block, so that both gradients read the same loaded block.
+                    scaled = two.as_strided(block.shape, strides)
+                    output[index] = torch.mul(block, formula(*unit, part(time, index), fn), out=scaled)
     return gradients, sums
 
 

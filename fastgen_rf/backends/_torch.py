@@ -415,17 +415,18 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
     with _kept.taken(_make_scratch) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
-            block = loaded(source[index], one, strides).values
+            block = loaded(source[index], one, strides)
             for array, total in zip(inputs, totals, strict=True):
                 if array is not None:
-                    product = loaded(array[index], two, strides) * block
+                    product = loaded(array[index], two, strides) * block.values
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
             for unit, output in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True):
                 if output is not None:
-                    # The product goes to the other scratch block, so that both gradients read the same loaded block.
-                    scaled = two.as_strided(block.shape, strides)
-                    output[index] = torch.mul(block, formula(*unit, part(time, index), fn), out=scaled)
+                    if block is None:
+                        block = loaded(source[index], one, strides)
+                    output[index] = (block * formula(*unit, part(time, index), fn)).values
+                    block = None  # overwritten
     return gradients, sums
 
 

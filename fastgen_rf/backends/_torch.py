@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch._C._functorch import is_legacy_batchedtensor
-from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
@@ -25,6 +23,13 @@ from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, 
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
+from fastgen_rf.backends._torch_internals import (
+    follows,
+    guard_or_true,
+    in_dispatch_mode,
+    in_function_mode,
+    is_zero_tensor,
+)
 from fastgen_rf.backends._torch_tensors import (
     FUNCTIONS,
     double,
@@ -42,14 +47,6 @@ from fastgen_rf.backends._torch_tensors import (
     summed,
     widened,
 )
-
-try:
-    from torch.fx.experimental.symbolic_shapes import guard_or_true as _guard_or_true
-except ImportError:  # before torch 2.8, where bool() of a size that changes is not traced
-
-    def _guard_or_true(a: Any) -> Any:  # type: ignore[misc]
-        return a
-
 
 _CPU = torch.device("cpu")
 _PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
@@ -81,7 +78,7 @@ class TorchBackend(Backend):
         if not torch.compiler.is_compiling() or len(shape) != len(other):
             return bool(shape == other)
         for n, m in zip(shape, other, strict=True):
-            if not _guard_or_true(n == m):
+            if not guard_or_true(n == m):
                 return False
             torch._check(n == m)  # type: ignore[no-untyped-call]  # of sizes that are not known until the call, it makes an assertion then
         return True
@@ -261,7 +258,7 @@ def _evaluate_in_one_pass(formula: Formula, first: Any, second: Any, t: Any, dty
     """Evaluate ``formula`` in one kernel, in one block or in several, but where a mode is to see the operations."""
     like = second if type(first) is float else first
     fused = like.device.type in _FUSED_ON
-    if torch._C._len_torch_dispatch_stack() or (torch._C._len_torch_function_stack() and not fused):
+    if in_dispatch_mode() or (in_function_mode() and not fused):
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     if fused:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
@@ -336,11 +333,7 @@ def _fits_one_pass(
         and type(t) in _PLAIN
         and like.layout is torch.strided
         and (type(first) is float or type(second) is float or first.stride() == second.stride())
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._is_tracing()
-        and _len_torch_dispatch_stack_pre_dispatch() == 0  # type: ignore[no-untyped-call]
-        and not any(isinstance(a, torch.Tensor) and is_legacy_batchedtensor(a) for a in (first, second, t))
+        and not follows(first, second, t)
         and (order := order or memory_order(like)) is not None
         and (kind not in _FUSED_ON or _fits_one_kernel(formula, first, second, t, like, order))
     )
@@ -355,7 +348,7 @@ def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: An
     if not isinstance(formula, FunctionType):
         return False
     for array in (first, second, t):
-        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or array._is_zerotensor()):
+        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or is_zero_tensor(array)):
             return False
     if type(t) is not float:
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
@@ -388,8 +381,9 @@ _kept = Scratch()
 
 
 def _make_scratch() -> Any:
+    # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
     with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu")
+        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
 
 
 class _OnePass(torch.autograd.Function):
@@ -425,7 +419,7 @@ class _OnePass(torch.autograd.Function):
             grad = grad.clone()  # a kernel reads dense memory alone: one array more, for several in float64
         like = grad if dense else torch.empty_like(grad, device="meta")  # expanded by a sum, most often
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
-        unwatched = in_blocks and not torch._C._len_torch_dispatch_stack()
+        unwatched = in_blocks and not in_dispatch_mode()
         if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, memory_order(like)):
             gradients, sums = _backward_in_blocks(ctx.formula, grad, like, (first, second), time, dtypes)
         else:

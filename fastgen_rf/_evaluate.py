@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
@@ -90,14 +91,14 @@ def checked_time(t: Any, name: str = "t") -> Any:
     """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
     given, t = t, plain(t)
     if isinstance(t, float):
-        if not 0.0 <= t <= 1.0:  # NaN fails too
-            raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
+        if not lies_in(t, 0.0, 1.0):  # NaN fails too
+            raise ValueError(f"{name} must lie in [0, 1], got {shown(given)}")
         return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
-        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
+        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")
     return given
 
 
@@ -142,4 +143,5 @@ def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> Type
 
 
 def _show(shape: Any) -> str:
-    return str(tuple(shape))
+    # Dynamo has no str of a tuple of sizes that change from call to call, but an f-string of each.
+    return "(" + ", ".join([f"{n}" for n in shape]) + (",)" if len(shape) == 1 else ")")

@@ -1,0 +1,74 @@
+"""What a trace by ``torch.compile`` or ``torch.export`` needs beyond the eager code.
+
+Dynamo, the tracer of both, runs the package's own code. It follows plain Python, but it has no ``repr`` of a number
+whose value is not fixed, and it turns NumPy's functions into tensor operations. Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["evaluated_by_tracer", "fixed", "is_traced", "lies_in", "shown"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def is_traced() -> bool:
+    """Whether PyTorch traces this call."""
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling())
+
+
+def evaluated_by_tracer(function: FunctionT) -> FunctionT:
+    """Mark a pure function of :func:`fixed` numbers and strings, which Dynamo then calls instead of tracing it.
+
+    Its result is a constant of the compiled program, with the bits that NumPy or SciPy give. An object that was made in
+    the trace must not be an argument: Dynamo passes it on without its attributes.
+    ``torch.compiler.assume_constant_result`` sets the same attribute, and would import PyTorch. A release of PyTorch
+    that does not know the attribute traces the function, as it would without it.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def fixed(value: Any) -> Any:
+    """Return ``value``; if it is a float, a trace is compiled for this value alone.
+
+    Dynamo makes text of a number by a guard on its value, and ``repr`` of a float has all of its digits.
+    """
+    if not (isinstance(value, float) and is_traced()):
+        return value
+    number = float(value)
+    # The comparison stops the trace of a number that is not known until the call, with Dynamo's message on those.
+    return float(f"{number!r}") if number > 0 or number <= 0 else number
+
+
+def lies_in(number: float, low: float, high: float) -> bool:
+    """Whether ``number`` lies in [low, high]; True if a trace leaves its value open (``tensor.item()``)."""
+    if not is_traced():
+        return low <= number <= high
+    try:
+        from torch.fx.experimental.symbolic_shapes import guard_or_true
+    except ImportError:  # before torch 2.8, which stops here if the value is open
+        return low <= number <= high
+    return guard_or_true(low <= number) and guard_or_true(number <= high)
+
+
+def shown(value: Any) -> str:
+    """``repr(value)`` for an error message; in a trace a text that Dynamo can make."""
+    if not is_traced():
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return shown(value.item())
+    if isinstance(value, float):
+        # float() makes a number of what Dynamo has for an argument that differs from call to call.
+        return f"{float(value)!r}"
+    if value is None or isinstance(value, (int, str)):
+        return f"{value!r}"
+    return type(value).__name__

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf._tracing import shown
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
 
@@ -85,7 +86,7 @@ class SampleTimestepConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.time_dist_type, str):
-            raise TypeError(f"time_dist_type must be a string, got {self.time_dist_type!r}")
+            raise TypeError(f"time_dist_type must be a string, got {shown(self.time_dist_type)}")
         if self.time_dist_type not in LAWS:
             raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
@@ -103,7 +104,7 @@ class SampleTimestepConfig:
         if self.t_list is not None:
             object.__setattr__(self, "t_list", checked_rungs(self.t_list))
         if not isinstance(self.truncate, bool):
-            raise TypeError(f"truncate must be True or False, got {self.truncate!r}")
+            raise TypeError(f"truncate must be True or False, got {shown(self.truncate)}")
         if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
         if not (self.beta_a > 0 and self.beta_b > 0 and 1 in (self.beta_a, self.beta_b)):
@@ -124,7 +125,7 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]
     if missing:
-        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
+        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {shown(cfg)} without {missing[0]}")
     given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
     return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
@@ -133,16 +134,18 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
     """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-        raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
+        raise TypeError(f"t_list must be a sequence of floats, got {shown(t_list)}")
     rungs = tuple(finite(_read(rung), "t_list") for rung in given)
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
+        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {shown(rungs)}")
     return rungs
 
 
 def _read(value: Any) -> Any:
     """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
+    if type(value) in (float, int):  # of which Dynamo cannot tell an attribute if they differ from call to call
+        return value
     if hasattr(value, "tolist"):
         return value.tolist()
     return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value

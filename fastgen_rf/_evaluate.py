@@ -119,12 +119,12 @@ def fits(shape: Any, target: Any, backend: Backend) -> bool:
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
-    if type(other) is type(array) and backend.is_floating(other.dtype):
-        theirs = backend
-    else:
-        theirs = floating_backend(other, other_name)
-    if theirs is not backend and theirs != backend:
-        raise mixed(name, backend, other_name, theirs)
+    if type(other) is not type(array) or not backend.is_floating(other.dtype):
+        # The framework first: Dynamo cannot read the dtype of a NumPy array.
+        theirs = backend_of(other, other_name)
+        if theirs != backend:
+            raise mixed(name, backend, other_name, theirs)
+        floating_backend(other, other_name)
     if not backend.share_device(array, other):
         raise ValueError(
             f"{name} and {other_name} must be on one device, got {backend.device(array)} and {backend.device(other)}"

@@ -51,11 +51,11 @@ def lies_in(number: float, low: float, high: float) -> bool:
     """Whether ``number`` lies in [low, high]; True if a trace leaves its value open (``tensor.item()``)."""
     if not is_traced():
         return low <= number <= high
-    try:
-        from torch.fx.experimental.symbolic_shapes import guard_or_true
-    except ImportError:  # before torch 2.8, which stops here if the value is open
-        return low <= number <= high
-    return guard_or_true(low <= number) and guard_or_true(number <= high)
+    import torch.fx.experimental.symbolic_shapes as symbolic_shapes
+
+    # Not before torch 2.8, which stops here if the value is open; Dynamo follows no failing import.
+    known: Any = getattr(symbolic_shapes, "guard_or_true", bool)
+    return known(low <= number) and known(number <= high)
 
 
 def shown(value: Any) -> str:
@@ -66,9 +66,11 @@ def shown(value: Any) -> str:
         return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return shown(value.item())
+    # float() and int() make numbers of what Dynamo has for arguments that differ from call to call.
     if isinstance(value, float):
-        # float() makes a number of what Dynamo has for an argument that differs from call to call.
         return f"{float(value)!r}"
-    if value is None or isinstance(value, (int, str)):
-        return f"{value!r}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{int(value)!r}"
+    if value is None or isinstance(value, (bool, str)):
+        return repr(value)
     return type(value).__name__

@@ -113,7 +113,7 @@ def resolution_shift(
         raise ValueError(f"base_tokens and max_tokens must differ, got {shown(base_tokens)} twice")
     mu = low + (high - low) / (most - least) * (count - least)
     if mu > 700:
-        raise ValueError(f"tokens must give a shift that float64 can hold, got {shown(tokens)}, whose logarithm is {mu:.4g}")
+        raise ValueError(f"tokens must give a shift that float64 can hold, got {shown(tokens)}, whose logarithm is {fixed(mu):.4g}")
     return math.exp(mu)
 
 

@@ -426,9 +426,8 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     count = 1
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
-            hint = (
-                "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
-            )
+            is_array = not is_real(size) and hasattr(size, "shape")
+            hint = "; n is static: take it from a shape, or jit with static_argnames='n'" if is_array else ""
             raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
         count *= size if is_integer(size) else 1
     if count > sys.maxsize:

@@ -34,10 +34,7 @@ def _without_axes(array: Any) -> Any:
     A function of its own, called with such arrays alone: where Dynamo interrupts its trace it runs :func:`plain` as
     Python does, and traces this.
     """
-    if not is_traced():
-        return array
-    # Dynamo has the item of an array of floats, and the list of an array of integers.
-    return array.item() if sys.modules["torch"].as_tensor(array).is_floating_point() else array.tolist()
+    return array.item() if is_traced() else array
 
 
 def is_integer(value: Any) -> bool:

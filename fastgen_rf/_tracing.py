@@ -36,15 +36,16 @@ def evaluated_by_tracer(function: FunctionT) -> FunctionT:
 
 
 def fixed(value: Any) -> Any:
-    """Return ``value``; if it is a float, a trace is compiled for this value alone.
+    """Return ``value``; if it is a float or an int, a trace is compiled for this value alone.
 
     Dynamo makes text of a number by a guard on its value, and ``repr`` of a float has all of its digits.
     """
-    if not (isinstance(value, float) and is_traced()):
+    if isinstance(value, bool) or not isinstance(value, (float, int)) or not is_traced():
         return value
-    number = float(value)
+    kind = float if isinstance(value, float) else int
+    number = kind(value)
     # The comparison stops the trace of a number that is not known until the call, with Dynamo's message on those.
-    return float(f"{number!r}") if number > 0 or number <= 0 else number
+    return kind(f"{number!r}") if number > 0 or number <= 0 else number
 
 
 def lies_in(number: float, low: float, high: float) -> bool:

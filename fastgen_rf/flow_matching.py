@@ -13,7 +13,7 @@ from typing import Any
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import _show, checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._numbers import plain
-from fastgen_rf._tracing import shown
+from fastgen_rf._tracing import fixed, shown
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of, is_number, may_equal, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
@@ -352,7 +352,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
 
 def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
-    numbers: tuple[Any, ...] = tuple(map(plain, axes)) if isinstance(axes, Sequence) else (None,)
+    numbers: tuple[Any, ...] = tuple([fixed(plain(axis)) for axis in axes]) if isinstance(axes, Sequence) else (None,)
     if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):
         raise TypeError(f"axes must be integers, got {shown(axes)}")
     places = tuple(axis + goal if axis < 0 else axis for axis in numbers)

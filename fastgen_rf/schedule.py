@@ -113,7 +113,10 @@ def resolution_shift(
         raise ValueError(f"base_tokens and max_tokens must differ, got {shown(base_tokens)} twice")
     mu = low + (high - low) / (most - least) * (count - least)
     if mu > 700:
-        raise ValueError(f"tokens must give a shift that float64 can hold, got {shown(tokens)}, whose logarithm is {fixed(mu):.4g}")
+        logarithm = f"{fixed(mu):.4g}"
+        raise ValueError(
+            f"tokens must give a shift that float64 can hold, got {shown(tokens)}, whose logarithm is {logarithm}"
+        )
     return math.exp(mu)
 
 
@@ -161,7 +164,7 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
         raise TypeError(f"steps must be an integer, got {shown(steps)}")
     if number < 1:
         raise ValueError(f"steps must be at least 1, got {shown(steps)}")
-    count, shift, max_t = int(number), fixed(positive(shift, "shift")), fixed(positive(max_t, "max_t"))
+    count, shift, max_t = fixed(int(number)), fixed(positive(shift, "shift")), fixed(positive(max_t, "max_t"))
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
     first = shifted(max_t, shift)

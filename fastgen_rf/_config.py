@@ -138,7 +138,9 @@ def checked_rungs(t_list: Any) -> tuple[float, ...]:
     rungs = tuple(finite(_read(rung), "t_list") for rung in given)
     descending = all(high > low for high, low in itertools.pairwise(rungs))
     if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {shown(rungs)}")
+        raise ValueError(
+            f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {shown(rungs)}"
+        )
     return rungs
 
 

@@ -20,6 +20,8 @@ def plain(value: Any) -> Any:
 
     In a trace by Dynamo a NumPy scalar is an array without axes, and so such an array is a number there.
     """
+    if type(value) is float:  # nearly every call
+        return value
     if isinstance(value, np.ndarray):
         return value if value.ndim else _without_axes(value)
     if not isinstance(value, np.generic) or isinstance(value, (np.datetime64, np.timedelta64)):

@@ -56,7 +56,7 @@ def lies_in(number: float, low: float, high: float) -> bool:
 
     # Not before torch 2.8, which stops here if the value is open; Dynamo follows no failing import.
     known: Any = getattr(symbolic_shapes, "guard_or_true", bool)
-    return known(low <= number) and known(number <= high)
+    return bool(known(low <= number) and known(number <= high))
 
 
 def shown(value: Any) -> str:

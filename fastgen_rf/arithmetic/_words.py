@@ -114,7 +114,9 @@ class Words:
 
     def __truediv__(self, other: Any) -> Words:
         single = self.single / (other.single if isinstance(other, Words) else other)
-        inverse = _reciprocal(other.rounded(), self.run) if isinstance(other, Words) else _inverse_of_float(fixed(other))
+        inverse = (
+            _reciprocal(other.rounded(), self.run) if isinstance(other, Words) else _inverse_of_float(fixed(other))
+        )
         return Words(_product(self.rounded(), inverse, self.run), single, self.run, exact=False)
 
     __radd__ = __add__

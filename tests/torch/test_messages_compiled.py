@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import fastgen_rf as rf
+from fastgen_rf._tracing import fixed, lies_in, shown
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.8", reason="before, Dynamo's exception shows no message")
 
@@ -57,3 +59,14 @@ def test_dynamo_s_exception_contains_the_message(name: str) -> None:
 def test_a_tensor_as_a_number_is_named_by_its_type() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match="shift must be a number, got Tensor"):
         torch.compile(rf.shift_timesteps, fullgraph=True, backend="eager")(FOUR, torch.tensor(3.0))
+
+
+def test_what_dynamo_runs_is_right_as_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage sees nothing of a trace: here the same lines run eagerly, told that they are traced."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    values = (0.1, 2, True, None, "a", [1.5], (), np.array(0.5), FOUR)
+    assert shown(values) == "(0.1, 2, True, None, 'a', (1.5,), (), 0.5, Tensor)"
+    numbers = [0.1, -3, 0, math.inf, math.nan, True]
+    assert list(map(repr, map(fixed, numbers))) == list(map(repr, numbers))
+    assert [lies_in(x, 0.0, 1.0) for x in (0.0, 1.0, -1e-9, 1.1, math.nan)] == [True, True, False, False, False]
+    assert rf.convert_time(np.array(np.float32(math.pi / 2)), source="angle", target="rf") == 1.0

@@ -18,6 +18,7 @@ from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
 from fastgen_rf._draws import Pairs, Quantile, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import (
     AnyNamespace,
     Array,
@@ -251,13 +252,14 @@ def sample_timestep_pairs(
      array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
     """
     config = checked_config(cfg)
-    if not is_real(equal):
-        raise TypeError(f"equal must be a number in [0, 1], got {equal!r}")
-    if not 0 <= equal <= 1:  # NaN fails too
-        raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
+    share = plain(equal)
+    if not is_real(share):
+        raise TypeError(f"equal must be a number in [0, 1], got {shown(equal)}")
+    if not lies_in(share, 0, 1):  # NaN fails too
+        raise ValueError(f"equal must lie in [0, 1], got {shown(equal)}")
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
+    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(share))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
 
@@ -415,22 +417,23 @@ def _check_stratified(stratified: Any) -> None:
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
     """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
     (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
-    shape = n if isinstance(n, tuple) else (n,)
+    shape = tuple([plain(size) for size in n]) if isinstance(n, tuple) else (plain(n),)
     if any(is_integer(size) and size < 0 for size in shape):
-        raise ValueError(f"n must not be negative, got {n!r}")
+        raise ValueError(f"n must not be negative, got {shown(n)}")
     backend = backend_for_draws(rng, xp, device, dtype)
     count = 1
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
+            is_array = not is_real(size) and hasattr(size, "shape")
             hint = (
                 "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
-                if hasattr(size, "shape")
+                if is_array
                 else ""
             )
-            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
-        count *= plain(size) if is_integer(size) else 1
+            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
+        count *= size if is_integer(size) else 1
     if count > sys.maxsize:
-        raise ValueError(f"n is too large for an array, got {n!r}")
+        raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastgen_rf._tracing import fixed
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, part
@@ -134,7 +135,8 @@ class TorchBackend(Backend):
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         device = first.device
         if not self.has_float64(device):
-            return super().evaluate(formula, first, second, t, dtype)
+            # Dynamo would compute with a float t that differs from call to call in float32.
+            return super().evaluate(formula, first, second, fixed(t), dtype)
         if type(t) is not float and t.device != device:
             t = placed(t, device)
         return _evaluate(formula, first, second, t, dtype)
@@ -145,7 +147,7 @@ class TorchBackend(Backend):
             return super().relative_time(formula, t, t_next, rank)
         device = t_next.device if numbers[0] or (t.device.type == "cpu" and not numbers[1]) else t.device
         if not self.has_float64(device):
-            return super().relative_time(formula, t, t_next, rank)
+            return super().relative_time(formula, fixed(t), fixed(t_next), rank)
         wide: list[Any] = [
             time if type(time) is float else widened(placed(time, device), rank, copy=True) for time in (t, t_next)
         ]

@@ -448,6 +448,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
     source, layout, time = permuted(order, grad, like, t)
     inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
     fn = functions(t)
+    units = [unit for unit in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True) if unit[1] is not None]
     with _kept.taken(_make_scratch) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
@@ -457,12 +458,12 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
                     product = loaded(array[index], two, strides) * block.values
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
-            for unit, output in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True):
-                if output is not None:
-                    if block is None:
-                        block = loaded(source[index], one, strides)
-                    output[index] = (block * formula(*unit, part(time, index), fn)).values
-                    block = None  # overwritten
+            wide = block.values
+            for unit, output in units:
+                # The last product overwrites the loaded gradient. One before it goes to the other scratch block:
+                # loading the gradient a second time takes 3 to 8 % of a call.
+                scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
+                output[index] = torch.mul(wide, formula(*unit, part(time, index), fn), out=scaled)
     return gradients, sums
 
 

@@ -7,7 +7,6 @@ of a wrapped call.
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -41,11 +40,13 @@ from fastgen_rf.backends._torch_tensors import (
     leading,
     loaded,
     memory_order,
+    named_device,
     needs_gradient,
     permuted,
     placed,
     savable,
     summed,
+    table,
     widened,
 )
 
@@ -171,7 +172,7 @@ class TorchBackend(Backend):
             )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        device = rng.device if device is None and isinstance(rng, torch.Generator) else _device(device)
+        device = rng.device if device is None and isinstance(rng, torch.Generator) else named_device(device)
         draw = draws.__call__  # before 2.13 dynamo hashes, and finds empty, a frozen object made in its trace
         if isinstance(rng, int):
             if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
@@ -192,51 +193,18 @@ class TorchBackend(Backend):
         return tuple(self.astype(t, dtype).to(device).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        return torch.as_tensor(values, device="cpu").to(dtype).to(_device(device))
+        return torch.as_tensor(values, device="cpu").to(dtype).to(named_device(device))
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         # float32 holds every value of a narrower dtype, and indexing does not exist for each of those.
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return self.astype(_table(values, wide, index.device)[index], dtype)
+        return self.astype(table(values, wide, index.device)[index], dtype)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
             return super().map(function, array, name)  # torch has special functions
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
-
-
-def _device(device: Any) -> torch.device:
-    """The device that is asked for, or the default one."""
-    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
-        return torch.empty(0).device
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
-
-
-def _table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
-    """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
-    if device.type == "cpu" or torch.compiler.is_compiling():  # a compiled program keeps it as a constant on its device
-        return torch.tensor(values, dtype=dtype, device=device)
-    watched = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
-    # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
-    if device.type not in _FUSED_ON or watched or torch.cuda.is_current_stream_capturing():
-        return _filled(values, dtype, device)
-    return _kept_table(values, dtype, device, torch.cuda.current_stream(device))
-
-
-@functools.lru_cache
-def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device, stream: Any) -> Any:
-    """Tensor of ``values``, for one stream: another one might read it before it is filled."""
-    with torch.inference_mode(False):  # an inference tensor would be one in every later call
-        return _filled(values, dtype, device)
-
-
-def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
-    """Tensor of ``values``, each of them an argument of a kernel, which a CUDA graph can capture."""
-    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -97,6 +98,42 @@ def summed(grad: Any, array: Any, shape: Any) -> Any:
         here = part(total, index)
         here += (grad[index].double() * array[index].double()).sum_to_size(here.shape)
     return total
+
+
+def named_device(device: Any) -> torch.device:
+    """The device that is asked for, or the default one."""
+    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
+        return torch.empty(0).device
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
+
+
+# The table that entries of a t_list are taken from
+
+
+def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
+    if device.type == "cpu" or torch.compiler.is_compiling():  # a compiled program keeps it as a constant on its device
+        return torch.tensor(values, dtype=dtype, device=device)
+    watched = in_dispatch_mode() or in_transform()
+    # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
+    if device.type != "cuda" or watched or torch.cuda.is_current_stream_capturing():
+        return _filled(values, dtype, device)
+    return _kept_table(values, dtype, device, torch.cuda.current_stream(device))
+
+
+@functools.lru_cache
+def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device, stream: Any) -> Any:
+    """Tensor of ``values``, for one stream: another one might read it before it is filled."""
+    with torch.inference_mode(False):  # an inference tensor would be one in every later call
+        return _filled(values, dtype, device)
+
+
+def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensor of ``values``, each of them an argument of a kernel, which a CUDA graph can capture."""
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
 class InPlaceTensor(InPlace):
@@ -205,7 +242,7 @@ def found_float64(device: torch.device) -> bool:
     if device.type == "mps":
         return False
     if device not in _found:
-        if device.type != "xpu" and torch._C._len_torch_dispatch_stack():
+        if device.type != "xpu" and in_dispatch_mode():
             return False  # under a fake tensor mode nothing is computed that would tell; float32 always serves
         try:
             _found[device] = _computes_float64(device)

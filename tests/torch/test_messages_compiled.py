@@ -57,7 +57,7 @@ def test_dynamo_s_exception_contains_the_message(name: str) -> None:
 
 
 def test_a_tensor_as_a_number_is_named_by_its_type() -> None:
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="shift must be a number, got Tensor"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="shift must be a real number, got Tensor"):
         torch.compile(rf.shift_timesteps, fullgraph=True, backend="eager")(FOUR, torch.tensor(3.0))
 
 

@@ -112,6 +112,8 @@ def named_device(device: Any) -> torch.device:
 
 # The table that entries of a t_list are taken from
 
+_KEEPS_TABLES = ("cuda",)  # device types where a copy from the host would wait, and streams and graphs exist
+
 
 def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
     """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
@@ -119,7 +121,7 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
         return torch.tensor(values, dtype=dtype, device=device)
     watched = in_dispatch_mode() or in_transform()
     # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
-    if device.type != "cuda" or watched or torch.cuda.is_current_stream_capturing():
+    if device.type not in _KEEPS_TABLES or watched or torch.cuda.is_current_stream_capturing():
         return _filled(values, dtype, device)
     return _kept_table(values, dtype, device, torch.cuda.current_stream(device))
 
@@ -252,7 +254,7 @@ def found_float64(device: torch.device) -> bool:
 
 
 # torch.compile calls the function while it traces and keeps the answer, since it could not trace the question. The
-# decorator torch.compiler.assume_constant_result does the same, but imports torch._dynamo, which takes a second.
+# decorator torch.compiler.assume_constant_result does the same, but imports Dynamo, which takes a second.
 found_float64._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _found: dict[torch.device, bool] = {}
 

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch
+from fastgen_rf.backends import _torch_tensors
 
 T_LIST = (1.0, 0.75, 0.5, 0.25, 0.0)
 
@@ -78,19 +78,19 @@ def test_a_t_list_without_values_is_a_type_error_that_says_that_it_is_static(t_l
 def streams(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The current stream of the device, as the last item; the device keeps tables as CUDA does."""
     current = ["first stream"]
-    monkeypatch.setattr(_torch, "_FUSED_ON", ("meta",))
+    monkeypatch.setattr(_torch_tensors, "_KEEPS_TABLES", ("meta",))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    _torch._kept_table.cache_clear()
+    _torch_tensors._kept_table.cache_clear()
     return current
 
 
 def table() -> Any:
-    return _torch._table(T_LIST, torch.float32, torch.device("meta"))
+    return _torch_tensors.table(T_LIST, torch.float32, torch.device("meta"))
 
 
 def test_a_table_is_filled_from_numbers_without_a_copy_from_the_host() -> None:
-    filled = _torch._filled(T_LIST, torch.float32, torch.device("cpu"))
+    filled = _torch_tensors._filled(T_LIST, torch.float32, torch.device("cpu"))
     assert (filled.dtype, filled.tolist()) == (torch.float32, list(T_LIST))
     assert table().device.type == "meta"
 
@@ -118,4 +118,4 @@ def test_a_table_is_not_kept_where_it_is_no_plain_tensor(streams: list[str], mon
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert table() is not kept  # a graph reads its memory at each replay, and owns it
     monkeypatch.undo()
-    assert _torch._kept_table.cache_info().currsize == 1
+    assert _torch_tensors._kept_table.cache_info().currsize == 1

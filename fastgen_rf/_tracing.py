@@ -19,8 +19,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 def is_traced() -> bool:
     """Whether PyTorch traces this call."""
-    torch: Any = sys.modules.get("torch")
-    return torch is not None and bool(torch.compiler.is_compiling())
+    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)  # None while another thread imports torch
+    return compiler is not None and bool(compiler.is_compiling())
 
 
 def evaluated_by_tracer(function: FunctionT) -> FunctionT:

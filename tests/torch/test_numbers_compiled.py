@@ -84,7 +84,6 @@ OPEN_IN_ONE_GRAPH = {
         4, rf.SampleTimestepConfig(shift=np.float32(3), min_t=STEPS[3] / 10, p_std=np.float64(1.5)), xp=torch
     ),
     "t_list": lambda: rf.sample_from_t_list(4, list(STEPS), xp=torch),
-    "rng": lambda: rf.sample_timesteps(4, CFG, rng=np.int64(3), xp=torch),
 }
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf._tracing import shown
 from fastgen_rf.backends import check_plain, of_one_framework
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ else:
     # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig).
     TimeDistType = str
 
-__all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
+__all__ = ["SampleTimestepConfig", "checked_config", "checked_t_list"]
 
 _MODE_SCALE_LIMIT = 2 / (math.pi - 2)  # beyond it the map of "mode" turns back
 
@@ -93,7 +94,7 @@ class SampleTimestepConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.time_dist_type, str):
-            raise TypeError(f"time_dist_type must be a string, got {self.time_dist_type!r}")
+            raise TypeError(f"time_dist_type must be a string, got {shown(self.time_dist_type)}")
         if self.time_dist_type not in LAWS:
             raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
@@ -109,9 +110,9 @@ class SampleTimestepConfig:
         if self.p_std <= 0:
             raise ValueError(f"p_std must be positive, got {self.p_std!r}")
         if self.t_list is not None:
-            object.__setattr__(self, "t_list", checked_rungs(self.t_list))
+            object.__setattr__(self, "t_list", checked_t_list(self.t_list))
         if not isinstance(self.truncate, bool):
-            raise TypeError(f"truncate must be True or False, got {self.truncate!r}")
+            raise TypeError(f"truncate must be True or False, got {shown(self.truncate)}")
         if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
         if not (self.beta_a > 0 and self.beta_b > 0 and 1 in (self.beta_a, self.beta_b)):
@@ -143,30 +144,48 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
         user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
         raise TypeError(
             f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
-            f"its attributes, got {cfg!r}"
+            f"its attributes, got {shown(cfg)}"
         )
     given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
     return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
 
-def checked_rungs(t_list: Any) -> tuple[float, ...]:
+def checked_t_list(t_list: Any) -> tuple[float, ...]:
     """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-        raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(finite(_read(rung), "each entry of t_list") for rung in given)
-    descending = all(high > low for high, low in itertools.pairwise(rungs))
-    if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
+        raise TypeError(f"t_list must be a sequence of floats, got {shown(t_list)}")
+    entries = tuple(given)
+    if set(map(type, entries)) != {float}:
+        entries = tuple(finite(_read(entry), "each entry of t_list") for entry in entries)
+    # As keys, numbers that change from call to call become constants of a trace by Dynamo.
+    different = tuple(dict.fromkeys(entries))
+    # NaN fails here, too. Dynamo traces map several times faster than a generator.
+    descending = len(different) == len(entries) and all(map(operator.gt, different, different[1:]))
+    if len(different) < 2 or not descending or different[0] > 1 or different[-1] != 0:
         raise ValueError(
-            f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got {rungs!r}"
+            f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got "
+            f"{shown(entries)}"
         )
-    return rungs
+    return different
 
 
 def _read(value: Any) -> Any:
-    """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
-    (value,) = of_one_framework(value)
-    check_plain(value, "t_list")
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value
+    """Values of an array, of whatever framework, as Python numbers; anything else unchanged."""
+    if type(value) in (float, int):  # Dynamo cannot look up an attribute of a number that differs from call to call
+        return value
+    (array,) = of_one_framework(value)
+    check_plain(array, "t_list")
+    if not hasattr(array, "dtype"):
+        return array
+    try:
+        for convert in ("compute", "todense"):  # lazy arrays (dask, cubed) and sparse ones
+            array = getattr(array, convert)() if hasattr(array, convert) else array
+        if hasattr(array, "tolist"):
+            return array.tolist()
+        return float(array) if array.shape == () else list(array)
+    except Exception as error:  # each framework has its own for a value that a trace does not have
+        raise TypeError(
+            f"t_list must be a sequence of floats, got {value!r}, which cannot be read; t_list is static: "
+            "make it outside the traced function, or jit with static_argnames='t_list'"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
@@ -94,16 +95,16 @@ def checked_time(t: Any, name: str = "t") -> Any:
     """
     given, t = t, plain(t)
     if isinstance(t, float):
-        if 0.0 <= t <= 1.0:
+        if lies_in(t, 0.0, 1.0):
             return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
-        if not -SLACK <= t <= 1.0 + SLACK:  # NaN fails too
-            raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
+        if not lies_in(t, -SLACK, 1.0 + SLACK):  # NaN fails too
+            raise ValueError(f"{name} must lie in [0, 1], got {shown(given)}")
         return 0.0 if t < 0.0 else 1.0
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
-        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
+        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")
     return of_one_framework(given)[0]
 
 
@@ -124,12 +125,12 @@ def fits(shape: Any, target: Any, backend: Backend) -> bool:
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
-    if type(other) is type(array) and backend.is_floating(other.dtype):
-        theirs = backend
-    else:
-        theirs = floating_backend(other, other_name)
-    if theirs is not backend and theirs != backend:
-        raise mixed(name, backend, other_name, theirs)
+    if type(other) is not type(array) or not backend.is_floating(other.dtype):
+        # The framework first: Dynamo cannot read the dtype of a NumPy array.
+        theirs = backend_of(other, other_name)
+        if theirs != backend:
+            raise mixed(name, backend, other_name, theirs)
+        floating_backend(other, other_name)
     if not backend.share_device(array, other):
         raise ValueError(
             f"{name} and {other_name} must be on one device, got {backend.device(array)} and {backend.device(other)}"
@@ -148,4 +149,5 @@ def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> Type
 
 
 def _show(shape: Any) -> str:
-    return str(tuple(shape))
+    # Dynamo has no str of a tuple of sizes that change from call to call, but an f-string of each.
+    return "(" + ", ".join([f"{n}" for n in shape]) + (",)" if len(shape) == 1 else ")")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from fastgen_rf import _laws
-from fastgen_rf._config import checked_config
+from fastgen_rf._config import SampleTimestepConfig, checked_config
 from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
+from fastgen_rf._tracing import evaluated_by_tracer, fixed
 from fastgen_rf._typing import TimestepConfig, TimeT
 
 __all__ = ["timestep_density", "timestep_quantile"]
@@ -66,11 +68,18 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
         backend = floating_backend(share, "u")
         quantile = Quantile(config, *bounds(config, backend, share.dtype))
         return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
+    # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
+    return _quantile(fixed(share), _values(config)) * 1.0  # type: ignore[return-value]
+
+
+@evaluated_by_tracer
+def _quantile(share: float, values: tuple[Any, ...]) -> float:
     from scipy import special
 
+    config = _law(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
     t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
-    return float(t[0])  # type: ignore[return-value]
+    return float(t[0])
 
 
 @dataclass(frozen=True)
@@ -136,8 +145,25 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
         time = checked_time(t)
     if isinstance(time, float):
         time = finite(time, "t")
-        return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
+        return _density(fixed(time), _values(config)) * 1.0  # type: ignore[return-value]  # as in timestep_quantile
     return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
+
+
+@evaluated_by_tracer
+def _density(time: float, values: tuple[Any, ...]) -> float:
+    return float(_laws.density(np.asarray([time]), _law(values), np)[0])
+
+
+# What a law reads of its config. Dynamo passes numbers and strings to the two functions above, and no config.
+_FIELDS = tuple(field.name for field in fields(SampleTimestepConfig) if field.name != "t_list")
+
+
+def _values(config: SampleTimestepConfig) -> tuple[Any, ...]:
+    return tuple([fixed(getattr(config, name)) for name in _FIELDS])
+
+
+def _law(values: tuple[Any, ...]) -> SimpleNamespace:
+    return SimpleNamespace(**dict(zip(_FIELDS, values, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
+from fastgen_rf._evaluate import _show, checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import fixed, shown
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of, is_number, may_equal, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
@@ -345,7 +346,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
         n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
         aligned = f" aligned with axes {places}" if axes is not None else ""
-        raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{aligned}")
+        raise ValueError(f"x must broadcast against target's shape {_show(goal)}, got {_show(x.shape)}{aligned}")
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))
@@ -355,10 +356,10 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
 
 def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
-    numbers: tuple[Any, ...] = tuple(map(plain, axes)) if isinstance(axes, Sequence) else (None,)
+    numbers: tuple[Any, ...] = tuple([fixed(plain(axis)) for axis in axes]) if isinstance(axes, Sequence) else (None,)
     if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):
-        raise TypeError(f"axes must be a tuple or list of integers, got {axes!r}")
+        raise TypeError(f"axes must be a tuple or list of integers, got {shown(axes)}")
     places = tuple(axis + goal if axis < 0 else axis for axis in numbers)
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):
-        raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {axes!r}")
+        raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {shown(axes)}")
     return places

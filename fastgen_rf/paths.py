@@ -15,12 +15,14 @@ import numpy as np
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import SLACK, check_kinds, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import evaluated_by_tracer, fixed, lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
 from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_state", "convert_time"]
 
 _RANGES = {"angle": (0.0, math.pi / 2), "sigma": (0.0, math.inf), "log_snr": (-math.inf, math.inf)}
+_HALF_PI_OF_FLOAT32 = float(np.float32(math.pi / 2))
 _ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a square root
 
 
@@ -82,8 +84,8 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     if isinstance(level, float):
         if source == target:
             return level  # type: ignore[return-value]  # a float for a float
-        host = np.asarray([level])  # as an array is: math's functions and NumPy's differ in the last bit
-        return convert_time(host, source=source, target=target).item()  # type: ignore[no-any-return]
+        # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
+        return _converted(fixed(level), source, target) * 1.0  # type: ignore[return-value]
     backend = floating_backend(level, "time")
     if source == target:
         return level  # type: ignore[no-any-return]
@@ -93,6 +95,12 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
             "NumPy array as time and move the result to the device"
         )
     return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
+
+
+@evaluated_by_tracer
+def _converted(level: float, source: TimeParameterization, target: TimeParameterization) -> float:
+    """``level`` converted as an array is, because the functions of math and of NumPy differ in the last bit."""
+    return convert_time(np.asarray([level]), source=source, target=target).item()  # type: ignore[no-any-return]
 
 
 def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: StatePath) -> ArrayT:
@@ -160,10 +168,14 @@ def _checked_level(time: Any, source: str) -> Any:
     low, high = _RANGES[source]
     if source == "angle" and isinstance(time, np.generic):
         high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
+    elif source == "angle" and isinstance(time, np.ndarray):
+        high = _HALF_PI_OF_FLOAT32  # a NumPy scalar in a trace, where its dtype cannot be read
     try:
         level = float(number)
     except OverflowError:  # an int that no float64 reaches
-        raise ValueError(f"time must be a number that float64 can hold, got {time!r}") from None
-    if not low - SLACK <= level <= high + SLACK:  # NaN fails too
-        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")
-    return low if level < low else high if level > high else level
+        raise ValueError(f"time must be a number that float64 can hold, got {shown(time)}") from None
+    if lies_in(level, low, high):
+        return level
+    if not lies_in(level, low - SLACK, high + SLACK):  # NaN fails too
+        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {shown(time)}")
+    return low if level < low else high

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastgen_rf import _laws
-from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
-from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
+from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
+from fastgen_rf._draws import Pairs, Quantile, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import (
     AnyNamespace,
     Array,
@@ -251,13 +252,14 @@ def sample_timestep_pairs(
      array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
     """
     config = checked_config(cfg)
-    if not is_real(equal):
-        raise TypeError(f"equal must be a number in [0, 1], got {equal!r}")
-    if not 0 <= equal <= 1:  # NaN fails too
-        raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
+    share = plain(equal)
+    if not is_real(share):
+        raise TypeError(f"equal must be a number in [0, 1], got {shown(equal)}")
+    if not lies_in(share, 0, 1):  # NaN fails too
+        raise ValueError(f"equal must lie in [0, 1], got {shown(equal)}")
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
+    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(share))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
 
@@ -336,38 +338,40 @@ def sample_from_t_list(
     dtype: Any = None,
     return_index: bool = False,
 ) -> Any:
-    """Draw n rungs uniformly from ``t_list[:-1]``, the starting times of a multi-step student.
+    """Draw n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
 
     Parameters
     ----------
     n : int or tuple of int
         How many, or the shape of the result; static under ``jax.jit``.
     t_list : sequence of float or array
-        At least two rungs, strictly descending from at most 1 to 0. An array of any framework is read on the host.
+        At least two times, strictly descending from at most 1 to 0. An array of any framework is read on the host, so
+        it is static: under ``jax.jit`` and ``torch.compile`` it must not depend on an argument that is traced.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     return_index : bool
-        Whether to return the index into t_list of each rung as well.
+        Whether to return the index into t_list of each drawn entry as well.
 
     Returns
     -------
     array, shape (n,) or n
-        Rungs as dtype rounds them, save that a rung below 1 stays below 1.
+        Entries, each rounded to the nearest value of dtype, or to the largest below 1 where that would make it 1.
     array of int32, shape (n,) or n
-        Only with ``return_index=True``: where in t_list each rung stands; of rungs that dtype cannot tell apart, the
-        first.
+        Only with ``return_index=True``: the index that was drawn, uniform on all but the last, also where dtype cannot
+        tell some of the entries apart.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, a rung no number, return_index no bool, or rng, xp, device
-        and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
+        If n is neither an integer nor a tuple of integers, an entry is no number or has no value yet (a tracer),
+        return_index is no bool, or rng, xp, device and dtype name no framework or two. If a NumPy generator would
+        draw in a function that JAX traces.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
     See Also
     --------
-    make_t_list : Make the rungs.
+    make_t_list : Make a t_list.
     sample_timesteps : Draw from a law.
 
     Examples
@@ -377,28 +381,32 @@ def sample_from_t_list(
     >>> sample_from_t_list(4, [1.0, 0.75, 0.5, 0.0], rng=np.random.default_rng(0), return_index=True)
     (array([0.75, 1.  , 1.  , 1.  ], dtype=float32), array([1, 0, 0, 0], dtype=int32))
     """
-    rungs = checked_rungs(t_list)
+    entries = checked_t_list(t_list)
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    eps, tiny = backend.finfo(dtype)
-    # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
-    rungs = tuple(rung if rung == 1 else min(on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
-    (t,) = backend.sample(shape, Times(Quantile(_rung, rungs, 0.0, 1.0)), rng, device, dtype)
-    return (t, backend.count_above(t, rungs[:-1])) if return_index else t
+    k = len(entries) - 1
+    (index,) = backend.sample(shape, Times(Quantile(_index, k, 0.0, k - 1.0)), rng, device, backend.dtype("int32"))
+    # Rounded in Python, the entries have the same bits on every framework.
+    t = backend.take(rounded_entries(entries[:-1], *backend.finfo(dtype)), index, dtype)
+    return (t, index) if return_index else t
 
 
 def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
     return Quantile(_laws.quantile, config, *bounds(config, backend, dtype))
 
 
-def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
-    """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would be a copy to the device."""
-    k = len(rungs) - 1
-    t = 0 * u + rungs[k - 1]
-    for i in reversed(range(k - 1)):
-        t = xp.where(u < (i + 1) / k, rungs[i], t)
-    return t
+def _index(u: Any, k: int, xp: Any, special: Any) -> Any:
+    """Count the boundaries ``1 / k, 2 / k, ..., k / k`` that are at most ``u``, which may be 1.
+
+    One comparison, with the nearest boundary, decides. The product that finds it may round, and ``floor(u k)`` itself
+    is off by 1 at some boundaries.
+    """
+    # Where the divisor is a constant, XLA and PyTorch on CUDA multiply by its rounded reciprocal instead, which moves
+    # some boundaries by 1 ulp. The select makes an array of it that XLA does not see through.
+    divisor = xp.where(u == u, float(k), u)
+    nearest = xp.floor(u * k + 0.5)
+    return xp.where(u < nearest / divisor, nearest - 1, nearest)
 
 
 def _check_stratified(stratified: Any) -> None:
@@ -409,22 +417,23 @@ def _check_stratified(stratified: Any) -> None:
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
     """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
     (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
-    shape = n if isinstance(n, tuple) else (n,)
+    shape = tuple([plain(size) for size in n]) if isinstance(n, tuple) else (plain(n),)
     if any(is_integer(size) and size < 0 for size in shape):
-        raise ValueError(f"n must not be negative, got {n!r}")
+        raise ValueError(f"n must not be negative, got {shown(n)}")
     backend = backend_for_draws(rng, xp, device, dtype)
     count = 1
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
+            is_array = not is_real(size) and hasattr(size, "shape")
             hint = (
                 "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
-                if hasattr(size, "shape")
+                if is_array
                 else ""
             )
-            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
-        count *= plain(size) if is_integer(size) else 1
+            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
+        count *= size if is_integer(size) else 1
     if count > sys.maxsize:
-        raise ValueError(f"n is too large for an array, got {n!r}")
+        raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")

@@ -193,6 +193,11 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             ValueError,
             "device must be a torch.device or its name, such as 'cuda:0', got 'gpu'",
         ),
+        "SampleTimestepConfig(t_list=X[0].to('meta'))": (
+            TypeError,
+            "t_list must be a sequence of floats, got tensor(..., device='meta', size=(3,)), which cannot be read; "
+            "t_list is static: make it outside the traced function, or jit with static_argnames='t_list'",
+        ),
     },
     "jax": {
         "__import__('jax').jit(lambda: sample_timesteps(2, CFG, rng=np.random.default_rng(0)))()": (

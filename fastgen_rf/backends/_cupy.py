@@ -92,6 +92,13 @@ class CupyBackend(NumpyDtypes):
         with (t_next if isinstance(t, float) else t).device:
             return super().relative_time(formula, t, t_next, rank)
 
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        with index.device:
+            table = cupy.empty(len(values), dtype=cupy.float64)
+            for i, value in enumerate(values):  # each by a kernel: a CUDA graph cannot capture a copy from the host
+                table[i] = value
+            return self.astype(table[index], dtype)
+
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
             return self.astype(function(self.astype(array, cupy.float64), cupy, functions), array.dtype)
@@ -135,7 +142,7 @@ _OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)  # a b + c in t
 
 def _cast(dtype: Any) -> str:
     """What rounds a double to ``dtype`` Z: float16 once, bfloat16 by way of float32, as NumPy does."""
-    once = np.dtype(dtype).name in ("float64", "float16")
+    once = np.dtype(dtype).name in ("float64", "float16", "int32")
     return "static_cast<Z>({})" if once else "static_cast<Z>(single({}))"
 
 

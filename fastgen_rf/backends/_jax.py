@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -128,9 +127,11 @@ class JaxBackend(NumpyDtypes):
             return super().map(function, array, name)  # JAX has special functions
         return _map(function, array)
 
-    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
-        with jax.enable_x64(True):  # for a t in float64
-            return super().count_above(t, rungs)
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        taken = _take(values, dtype, index)
+        if isinstance(index, Tracer) or taken.sharding == index.sharding:
+            return taken
+        return jax.device_put(taken, index.sharding)  # the same placement, with the spec that the caller wrote
 
 
 class _Times(NamedTuple):
@@ -322,6 +323,16 @@ def _timesteps(shape: tuple[Any, ...], draws: Draws, words: Any, order: Any, dty
             strata, n = order.astype(jnp.float64), jnp.float64(math.prod(shape))
             times = draws.times(u[..., 0, :], strata, n, jnp, jax.scipy.special)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
+    with jax.enable_x64(True):
+        # A constant of the program, so that a call transfers nothing. XLA aborts at a constant of a dtype of 6 bits.
+        table = jnp.asarray(np.asarray(values, np.float64 if dtype == np.float64 else np.float32))
+        # On a mesh of Explicit axes a gather is told its sharding.
+        sharding = jax.typeof(index).sharding
+        return table.at[index].get(mode="promise_in_bounds", out_sharding=sharding).astype(dtype)
 
 
 def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:

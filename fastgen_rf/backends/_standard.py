@@ -8,10 +8,8 @@ or on float32 words where the device has none; timesteps drawn and inverted on t
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import reduce
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -261,9 +259,10 @@ class Backend:
         """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
-    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
-        """How many of ``rungs``, which t's dtype can hold, lie above each ``t``, as int32."""
-        return reduce(operator.add, [self.astype(t < rung, self.xp.int32) for rung in rungs])
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        """Elements of ``values``, which ``dtype`` can hold, at an array of indices, in its shape and on its device."""
+        table = self.from_host(np.asarray(values), self.device(index), dtype)
+        return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,))), index.shape)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""

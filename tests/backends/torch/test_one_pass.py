@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,6 +42,25 @@ def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: 
         with FlopCounterMode(display=False) if counted == "backward" else nullcontext():
             ours = torch.autograd.grad(result, given, upstream, materialize_grads=True)
         assert_rounded_once(ours, reference_gradients(row, given, upstream))
+
+
+class Operations(TorchDispatchMode):
+    """Keeps the names of the operations."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names = [*getattr(self, "names", []), str(function)]
+        return function(*args, **(kwargs or {}))
+
+
+@large_sizes
+def test_a_dispatch_mode_sees_no_operation_in_place(shape: tuple[int, ...]) -> None:
+    with Operations() as mode:
+        rf.add_noise(*inputs(shape))
+    given = inputs(shape, wanted=(0, 1, 2))
+    result = rf.x0_to_eps(*given)
+    with mode:
+        torch.autograd.grad(result, given, randn(*shape, seed=3))
+    assert not any(name.partition(".")[2].partition(".")[0].endswith("_") for name in mode.names)
 
 
 class CallingInTheMiddle(TorchFunctionMode):
@@ -100,6 +120,7 @@ def test_a_traced_graph_does_not_hold_the_memory_that_is_kept(pre_dispatch: bool
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
 def test_jit_trace_records_the_formula() -> None:
     traced = torch.jit.trace(rf.x0_to_eps, tuple(inputs(LARGE)), check_trace=False)
+    assert "aten::copy_" not in str(traced.graph)  # into the memory that is kept
     others = [randn(*LARGE, seed=3), randn(*LARGE, seed=4), times(4)]
     assert_same_bits(traced(*others), reference(TWO[1], *others))
 

@@ -249,6 +249,7 @@ def test_a_time_without_axes_on_the_cpu_goes_with_arrays_on_any_device(dtype: to
     x, t = torch.zeros(4, 3, device="meta"), torch.tensor(0.25, dtype=dtype)
     results = (
         rf.add_noise(x, x, t),
+        rf.add_noise(x, x, 0.3),
         rf.ode_step(x, x, t, t),
         rf.ode_step(x, x, t, 0.1),
         rf.ode_step(x, x, 0.1, t),

@@ -52,16 +52,19 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 def round_as_hardware_does(data: Any, source: Any, target: Any, rounding: Any) -> Any:
     """Convert float32 to bfloat16 (here a uint16) to nearest, and back: the interpreter cuts bits off."""
-    flat = torch.from_numpy(np.atleast_1d(np.ascontiguousarray(data)))
-    if target.name == "bf16":
-        values = flat.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    flat, narrows = torch.from_numpy(np.atleast_1d(np.ascontiguousarray(data))), target.name == "bf16"
+    if narrows:
+        values = flat.to(torch.bfloat16).view(torch.int16)
     else:
-        values = flat.view(torch.int16).view(torch.bfloat16).float().numpy().view(np.uint32)
-    return values.reshape(data.shape)
+        values = flat.view(torch.int16).view(torch.bfloat16).float()
+    return values.numpy().view(np.uint16 if narrows else np.uint32).reshape(data.shape)
 
 
 def pair(*dtypes: torch.dtype) -> list[Tensor]:
     return [randn(*SHAPE, dtype=dtype, seed=seed) for seed, dtype in enumerate(dtypes, 1)]
+
+
+PAIR = pair(torch.float32, torch.float32)
 
 
 # Values
@@ -75,21 +78,14 @@ def test_every_combination_of_dtypes(launches: list[Any]) -> None:
     assert len(launches) == 3 * 16
 
 
-def test_a_python_float_t_arrives_with_all_its_bits(launches: list[Any]) -> None:
-    for t in (0.0, 1e-7, 0.3, 1.0):
-        for row in TWO:
-            check(row, *pair(torch.float64, torch.float32), t)
-    assert len(launches) == 8
-
-
-def test_the_ends_of_time_infinities_and_nan(launches: list[Any]) -> None:
+def test_python_floats_the_ends_of_time_infinities_and_nan(launches: list[Any]) -> None:
+    hard = [torch.tensor([0.0, 1.0, 1e-7, 1 - 2.0**-24]), torch.tensor([0.5, float("nan"), 0.0, 1.0])]
     for shape in ((4, 3), (4, 1500)):
-        first, second = randn(*shape, seed=1).clone(), randn(*shape, seed=2).clone()
+        first, second = randn(*shape, dtype=torch.float64, seed=1).clone(), randn(*shape, seed=2).clone()
         first[:, 0], first[:, 1], second[:, 1] = float("inf"), -0.0, float("nan")
-        for t in (torch.tensor([0.0, 1.0, 1e-7, 1 - 2.0**-24]), torch.tensor([0.5, float("nan"), 0.0, 1.0])):
-            for row in TWO:
-                check(row, first, second, t)
-    assert len(launches) == 8
+        for row, t in product(TWO, (*hard, 0.0, 1e-7, 0.3, 1.0)):
+            check(row, first, second, t)
+    assert len(launches) == 2 * 2 * 6
 
 
 T_SHAPES = [
@@ -115,7 +111,7 @@ def test_every_dense_layout(layout: str, launches: list[Any]) -> None:
 
 @pytest.mark.parametrize("row", CONVERSIONS, ids=lambda row: row.name)
 def test_every_conversion_of_predictions_is_one_launch(row: Row, launches: list[Any]) -> None:
-    check(row, *pair(torch.float32, torch.float32), times(3))
+    check(row, *PAIR, times(3))
     assert len(launches) == 1
     signs = torch.tensor([[1.0, -1.0, 0.0, -0.0]] * 2)
     check(row, signs, signs, torch.zeros(2))
@@ -123,7 +119,7 @@ def test_every_conversion_of_predictions_is_one_launch(row: Row, launches: list[
 
 
 def test_a_step_is_one_launch_and_a_shift_is_not_compiled_for_its_value(launches: list[Any]) -> None:
-    check(ROWS["ode_step"], *pair(torch.float32, torch.float32), times(3), 0.5 * times(3))
+    check(ROWS["ode_step"], *PAIR, times(3), 0.5 * times(3))
     assert len(launches) == 1
     for by in (3.0, 0.3):
         check(ROWS[f"shift_timesteps ({by})"], times(3))
@@ -156,12 +152,9 @@ def test_plain_operations_evaluate_what_the_kernel_cannot_read(made: Any, launch
 
 
 def test_a_function_mode_does_not_turn_the_kernel_off_and_a_dispatch_mode_does(launches: list[Any]) -> None:
-    arrays = (*pair(torch.float32, torch.float32), times(3))
-    with torch.device("cpu"):
-        check(TWO[0], *arrays)
-    assert len(launches) == 1
-    with FlopCounterMode(display=False):
-        check(TWO[0], *arrays)
+    for mode in (torch.device("cpu"), FlopCounterMode(display=False)):
+        with mode:
+            check(TWO[0], *PAIR, times(3))
     assert len(launches) == 1
 
 
@@ -184,18 +177,15 @@ def test_a_gradient_is_one_more_launch_unless_it_is_the_upstream_gradient(
 
 def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
     for row in FOUR[:3]:
-        given = [x.detach().requires_grad_() for x in (*pair(torch.float32, torch.float32), times(3))]
+        given = [x.detach().requires_grad_() for x in (*PAIR, times(3))]
         check_gradients(row, given, torch.ones(()).expand(SHAPE))
     assert len(launches) >= 6
 
 
-def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(
-    launches: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
     monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 2**62)
-    arrays = (*pair(torch.float32, torch.float32), times(3))
-    check(TWO[0], *arrays)
-    check(TWO[0], *arrays[:2], arrays[2].detach().requires_grad_())
+    check(TWO[0], *PAIR, times(3))
+    check(TWO[0], *PAIR, times(3).detach().requires_grad_())
     assert len(launches) == 1
 
 
@@ -207,10 +197,9 @@ def test_a_kernel_that_fails_gives_way_to_plain_operations_with_one_warning(monk
         raise RuntimeError("no C compiler")
 
     monkeypatch.setattr(_triton, "launch", fail)
-    arrays = (*pair(torch.float32, torch.float32), times(3))
     with pytest.warns(RuntimeWarning, match="no C compiler"):
-        check(TWO[0], *arrays)
-    check(TWO[0], *arrays)  # without a second warning
+        check(TWO[0], *PAIR, times(3))
+    check(TWO[0], *PAIR, times(3))  # without a second warning
 
 
 def test_running_out_of_memory_is_an_error_and_keeps_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +208,7 @@ def test_running_out_of_memory_is_an_error_and_keeps_the_kernel(monkeypatch: pyt
 
     monkeypatch.setattr(_triton, "launch", exhausted)
     with pytest.raises(RuntimeError, match="out of memory"):
-        rf.add_noise(*pair(torch.float32, torch.float32), times(3))
+        rf.add_noise(*PAIR, times(3))
     assert _torch._serves == {torch.device("cpu"): True}
 
 

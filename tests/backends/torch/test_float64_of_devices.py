@@ -70,7 +70,7 @@ def test_a_fake_tensor_mode_is_no_answer() -> None:
     assert _torch_tensors._found == {}
 
 
-@pytest.mark.undealt
+@pytest.mark.slow
 def test_a_compiled_program_asks_while_it_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is in the place of a device that torch.compile knows and the library does not."""
     asked: list[torch.device] = []

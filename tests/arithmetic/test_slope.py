@@ -1,4 +1,4 @@
-"""Slopes: each operator's derivative in exact fractions, those of the functions, and coefficients constant in t."""
+"""Forward-mode derivatives in t, in exact fractions, and coefficients that t does not change."""
 
 from __future__ import annotations
 
@@ -23,27 +23,19 @@ A, DA, B, DB = Fraction(3, 7), Fraction(5, 11), Fraction(-13, 17), Fraction(19, 
         (operator.truediv, lambda a, da, b, db: (da * b - a * db) / (b * b)),
     ],
 )
-def test_an_operator_carries_value_and_slope_and_takes_a_number_for_a_constant(operate: Any, slope: Any) -> None:
+def test_an_operator_gives_value_and_derivative_and_a_number_is_constant(operate: Any, slope: Any) -> None:
     for a, da, b, db in ((Slope(A, DA), DA, Slope(B, DB), DB), (Slope(A, DA), DA, B, 0), (A, 0, Slope(B, DB), DB)):
         found = operate(a, b)
         assert found.value == operate(A, B)
         assert found.slope == pytest.approx(float(slope(A, da, B, db)), rel=1e-15, abs=0)
 
 
-def test_the_opposite_has_the_opposite_slope() -> None:
-    found = -Slope(A, DA)
-    assert (found.value, found.slope) == (-A, -DA)
-
-
-@pytest.mark.parametrize(("t", "value", "slope"), [(0.5, 0.5, 3.0), (0.25, 0.25, 3.0), (0.125, 0.25, 0.0)])
-def test_the_larger_of_two_passes_the_slope_on_where_it_is_t_or_equal(t: float, value: float, slope: float) -> None:
-    found = functions(FLOATS).maximum(Slope(t, 3.0), 0.25)
-    assert (found.value, found.slope) == (value, slope)
-
-
-def test_the_slope_of_a_root() -> None:
-    found = functions(FLOATS).sqrt(Slope(6.25, 3.0))
-    assert (found.value, found.slope) == (2.5, 0.6)
+def test_functions_of_one_argument() -> None:
+    negative, root = -Slope(A, DA), functions(FLOATS).sqrt(Slope(6.25, 3.0))
+    assert (negative.value, negative.slope, root.value, root.slope) == (-A, -DA, 2.5, 0.6)
+    for t, slope in ((0.5, 3.0), (0.25, 3.0), (0.125, 0.0)):
+        larger = functions(FLOATS).maximum(Slope(t, 3.0), 0.25)
+        assert (larger.value, larger.slope) == (max(t, 0.25), slope)
 
 
 @pytest.mark.parametrize(
@@ -57,5 +49,5 @@ def test_the_slope_of_a_root() -> None:
         (lambda first, second, t, fn: second - first, (-1.0, 1.0)),
     ],
 )
-def test_coefficients_are_numbers_where_t_does_not_change_them(formula: Any, expected: Any) -> None:
+def test_a_coefficient_that_t_does_not_change_is_found(formula: Any, expected: Any) -> None:
     assert coefficients(formula) == expected

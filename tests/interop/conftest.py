@@ -1,8 +1,7 @@
-"""The packages that the pages compare, imported before the tests: without their warnings, and k-diffusion in parts.
+"""Import the packages that are compared before the tests do, without their warnings.
 
-k-diffusion imports all of its modules, those for augmentation and evaluation too, which take twenty packages more. What
-the pages compare needs none of those, save that two functions of torchvision, which turn pictures into tensors, are
-named.
+k-diffusion imports modules for augmentation and evaluation that need twenty more packages. The comparisons need four
+modules only, which name functions of torchvision that nothing calls.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import sys
 import warnings
 from types import ModuleType
 
-PICTURES = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+IMAGES = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+FASTGEN = "modelopt.torch.fastgen"
 
 
 def import_parts_of_k_diffusion() -> None:
@@ -23,15 +23,17 @@ def import_parts_of_k_diffusion() -> None:
     package = ModuleType("k_diffusion")
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["k_diffusion"] = package
-    sys.modules.update({name: ModuleType(name) for name in PICTURES})
+    sys.modules.update({name: ModuleType(name) for name in IMAGES})
     for name in ("sampling", "external", "layers", "utils"):
         importlib.import_module(f"k_diffusion.{name}")
-    for name in PICTURES:  # others ask whether torchvision is there
+    for name in IMAGES:  # other packages check whether torchvision is installed
         del sys.modules[name]
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Python's, on escape sequences, where a file is first compiled
+    warnings.simplefilter("ignore")
     import_parts_of_k_diffusion()
     for name in ("flow_matching.path", "flow_matching.solver", "torchcfm.conditional_flow_matching"):
         importlib.import_module(name)
+    for name in ("flow_matching", "methods.dmd", "pipeline", "utils"):
+        importlib.import_module(f"{FASTGEN}.{name}")

@@ -1,15 +1,17 @@
-"""The rows of the pages "From ...": what a row calls there and what it calls here give the same, or what it says.
+"""The tables of the migration pages ("From diffusers", ...), row by row.
 
-A page's programs are marked as code blocks, not as Python, for they need what no other session installs. A row runs
-after all of them. The head of a table says what its rows claim: that two expressions are equal, that they are drawn
-from one law, or that each has the value that stands behind it.
+The programs of these pages are code blocks that the other sessions cannot run, for they need the other packages. A row
+runs after all of them. The head of its table says what a row claims: that two expressions are equal, that they are
+samples of one distribution, or that each has the value that is given after it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,83 +22,83 @@ HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 PAGES = [page for page in sorted(HOWTO.glob("from_*.md")) if "{code-block} python" in page.read_text(encoding="utf-8")]
 
 
-def program(page):
-    """The page's code blocks, from top to bottom."""
-    return "\n".join(re.findall(r"```{code-block} python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
-
-
-def tables(page):
-    """Head and rows of each table, every cell as the code spans in it."""
+def tables(page: Path) -> Iterator[tuple[str, list[list[list[str]]]]]:
+    """Head and rows of each table; a cell is the list of its code spans."""
     for table in re.findall(r"(?:^\|.*\|\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
         lines = [[cell.strip() for cell in line.strip("|\n ").split(" | ")] for line in table.splitlines()]
         yield table.splitlines()[0], [[re.findall(r"`([^`]+)`", cell) for cell in line] for line in lines[2:]]
 
 
-def rows(claim):
-    """Parameters for the rows whose table's head makes the claim."""
-    found = []
-    for page in PAGES:
-        for head, body in tables(page):
-            kind = "value" if head.startswith("| |") else "law" if "drawn" in head else "equal"
-            first = 1 if kind == "value" else 0
-            found += [pytest.param(page, row, id=f"{page.stem}-{row[first][0]}") for row in body if kind == claim]
-    return found
+def claim(head: str) -> str:
+    if head.startswith("| |"):
+        return "values"
+    return "distribution" if re.search("drawn|sampled", head) else "equal"
+
+
+def rows(wanted: str) -> Any:
+    """Parametrize a test with the rows that make a claim."""
+    return pytest.mark.parametrize(
+        ("page", "row"),
+        [
+            pytest.param(page, row, id=f"{page.stem}-{row[wanted == 'values'][0]}")
+            for page in PAGES
+            for head, body in tables(page)
+            for row in body
+            if claim(head) == wanted
+        ],
+    )
 
 
 @pytest.fixture
-def evaluate():
+def evaluate() -> Callable[[Path, str], Any]:
     """A function that evaluates an expression after the programs of a page, which run anew for each test."""
-    names = {}
+    names: dict[str, Any] = {}
 
-    def evaluated(page, expression):
+    def evaluated(page: Path, expression: str) -> Any:
         if not names:
             names["__name__"] = page.stem
-            exec(compile(program(page), str(page), "exec"), names)
+            blocks = re.findall(r"```{code-block} python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+            exec(compile("\n".join(blocks), str(page), "exec"), names)
         return eval(expression, names)
 
     return evaluated
 
 
-def numbers(value):
+def numbers(value: Any) -> Any:
     return np.asarray(value.detach() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 
 
-@pytest.mark.parametrize(("page", "row"), rows("equal"))
-def test_both_calls_of_a_row_give_the_same_numbers(page, row, evaluate):
-    (there,), (here,) = row[:2]
-    theirs, ours = (numbers(evaluate(page, expression)) for expression in (there, here))
+@rows("equal")
+def test_both_calls_of_a_row_return_the_same_numbers(page: Path, row: Any, evaluate: Any) -> None:
+    theirs, ours = (numbers(evaluate(page, expression)) for (expression,) in row[:2])
     assert theirs.size > 0
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=3e-6)
 
 
-@pytest.mark.parametrize(("page", "row"), rows("law"))
-def test_both_draws_of_a_row_follow_one_law(page, row, evaluate):
-    (there,), (here,) = row[:2]
-    theirs, ours = (numbers(evaluate(page, expression)) for expression in (there, here))
+@rows("distribution")
+def test_both_samples_of_a_row_have_one_distribution(page: Path, row: Any, evaluate: Any) -> None:
+    theirs, ours = (numbers(evaluate(page, expression)) for (expression,) in row[:2])
     assert theirs.shape == ours.shape == (20_000,)
     assert ks_2samp(theirs, ours).pvalue > 1e-3
 
 
-def digits(literal):
-    """How many decimals a number is given with."""
-    return len(literal.partition(".")[2])
-
-
-@pytest.mark.parametrize(("page", "row"), rows("value"))
-def test_both_sides_of_a_row_have_the_values_that_it_gives(page, row, evaluate):
+@rows("values")
+def test_both_expressions_of_a_row_have_the_values_given(page: Path, row: Any, evaluate: Any) -> None:
     for expression, value in row[1:]:
         actual = evaluate(page, expression)
         if value.startswith("torch."):
             assert str(actual) == value
             continue
-        wanted = numbers(ast.literal_eval(value))
-        decimals = [digits(literal) for literal in re.findall(r"[\d.]+", value)]
+        decimals = [len(literal.partition(".")[2]) for literal in re.findall(r"[\d.]+", value)]
         rounded = [round(float(x), n) for x, n in zip(numbers(actual).ravel(), decimals, strict=True)]
-        assert rounded == wanted.ravel().tolist()
+        assert rounded == numbers(ast.literal_eval(value)).ravel().tolist()
 
 
-def test_every_page_has_rows_and_every_row_two_calls():
-    libraries = {page.stem.removeprefix("from_") for page in PAGES}
-    assert libraries == {"diffusers", "flow_matching", "k_diffusion", "torchcfm"}
-    for page in PAGES:
-        assert sum(len(body) for _, body in tables(page)) >= 10
+def test_every_page_has_rows() -> None:
+    assert {page.stem for page in PAGES} == {
+        "from_diffusers",
+        "from_flow_matching",
+        "from_k_diffusion",
+        "from_torchcfm",
+    }
+    assert all(sum(len(body) for _, body in tables(page)) >= 10 for page in PAGES)

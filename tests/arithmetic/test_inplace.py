@@ -1,8 +1,9 @@
-"""Formulas block by block: how arrays are cut, what of an operand belongs to a block, and operators that overwrite."""
+"""Formulas evaluated block by block: how arrays are cut, and operators that overwrite their operand."""
 
 from __future__ import annotations
 
 import itertools
+import operator
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,8 @@ def test_an_array_is_cut_along_one_axis_evenly_and_in_order(shape: Any, size: in
     assert max(map(len, reached)) <= size
 
 
-def test_the_part_of_an_operand_follows_the_block_along_the_axes_it_has() -> None:
-    whole = np.arange(24).reshape(2, 3, 4)
-    index = (1, slice(1, 3))
+def test_the_block_of_an_operand_has_the_axes_that_the_operand_has() -> None:
+    whole, index = np.arange(24).reshape(2, 3, 4), (1, slice(1, 3))
     assert part(0.25, index) == 0.25
     assert part(whole, index).tolist() == whole[1, 1:3].tolist()
     assert part(whole[:1], index).tolist() == whole[0, 1:3].tolist()
@@ -45,24 +45,14 @@ def test_the_part_of_an_operand_follows_the_block_along_the_axes_it_has() -> Non
     assert part(whole, ()).tolist() == whole.tolist()
 
 
-@pytest.mark.parametrize(
-    ("operate", "expected"),
-    [
-        (lambda x: x + InPlace(Y.copy()), X + Y),
-        (lambda x: x - InPlace(Y.copy()), X - Y),
-        *((lambda x, y=y: x + y, X + y) for y in (3.0, Y)),
-        *((lambda x, y=y: y + x, y + X) for y in (3.0, Y)),
-        *((lambda x, y=y: x - y, X - y) for y in (3.0, Y)),
-        *((lambda x, y=y: y - x, y - X) for y in (3.0, Y)),
-        *((lambda x, y=y: x * y, X * y) for y in (3.0, Y)),
-        *((lambda x, y=y: y * x, y * X) for y in (3.0, Y)),
-        *((lambda x, y=y: x / y, X / y) for y in (3.0, Y)),
-    ],
-)
-def test_an_operator_overwrites_what_it_is_given(operate: Any, expected: Any) -> None:
-    scratch = X.copy()
-    operand = InPlace(scratch)
-    found = operate(operand)
-    assert found is operand
-    assert values(found) is scratch
-    assert scratch.tolist() == expected.tolist()
+@pytest.mark.parametrize("operate", [operator.add, operator.sub, operator.mul, operator.truediv])
+def test_an_operator_overwrites_its_operand(operate: Any) -> None:
+    for other, left in itertools.product((3.0, Y), (True, False)):
+        if left or operate is not operator.truediv:
+            scratch = X.copy()
+            operand = InPlace(scratch)
+            assert (operate(operand, other) if left else operate(other, operand)) is operand
+            assert values(operand) is scratch
+            assert scratch.tolist() == (operate(X, other) if left else operate(other, X)).tolist()
+    if operate in (operator.add, operator.sub):
+        assert operate(InPlace(X.copy()), InPlace(Y.copy())).values.tolist() == operate(X, Y).tolist()

@@ -9,6 +9,4 @@ from scipy import special
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
     return cupy.over_numpy(getattr(special, name))

@@ -1,0 +1,157 @@
+"""CuPy: memory layouts, subnormals, devices and generators.
+
+Values, dtypes, features and errors of all functions are tested by the files that run on every framework.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+import pytest
+from ml_dtypes import bfloat16
+
+import fastgen_rf as rf
+from fastgen_rf.backends._cupy import BACKEND
+from tests.catalogue import REPRESENTATIVE, ROWS
+
+SHAPE = (3, 4, 5, 6)
+CFG = rf.SampleTimestepConfig("uniform")
+every_formula = pytest.mark.parametrize("row", [ROWS[name] for name in REPRESENTATIVE], ids=REPRESENTATIVE)
+
+
+def pair(dtype: Any = np.float32) -> list[Any]:
+    return list(np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype))
+
+
+# Layouts
+
+
+@every_formula
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 3, 1)], ids=["C", "Fortran", "channels last"])
+@pytest.mark.parametrize("t", [0.3, [0.0, 0.5, 1.0], np.full((3, 4), 0.7)], ids=["float", "vector", "matrix"])
+def test_a_dense_layout_is_kept_and_gives_numpys_bits(row: Any, axes: tuple[int, ...], t: Any) -> None:
+    host = pair()
+    device = [cupy.asarray(x.transpose(axes).copy()).transpose(np.argsort(axes).tolist()) for x in host]
+    time = t if isinstance(t, float) else cupy.asarray(t)
+    result = row(*device, time)
+    assert result.strides == device[0].strides
+    assert np.array_equal(cupy.asnumpy(result), row(*host, t if isinstance(t, float) else np.asarray(t)))
+
+
+@every_formula
+def test_gaps_and_two_layouts_and_dtypes_in_one_call_give_numpys_bits(row: Any) -> None:
+    first, second, t = pair(np.float16)[0], pair(np.float64)[1], np.array([0.25, 0.5, 0.75], bfloat16)
+    gaps = cupy.repeat(cupy.asarray(first), 2, axis=-1)[..., ::2]
+    other = cupy.asarray(second.transpose(1, 0, 3, 2).copy()).transpose(1, 0, 3, 2)
+    assert np.array_equal(cupy.asnumpy(row(gaps, other, cupy.asarray(t))), row(first, second, t))
+    assert np.array_equal(cupy.asnumpy(row(other, gaps, 0.3)), row(second, first, 0.3))
+
+
+@every_formula
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2)])
+def test_arrays_without_axes_or_elements(row: Any, shape: tuple[int, ...]) -> None:
+    x = cupy.ones(shape)
+    assert row(x, x, 0.3).shape == row(x, x, cupy.asarray(np.array(0.3))).shape == shape
+
+
+def test_expand_like_moves_axes() -> None:
+    t = cupy.asarray(np.arange(24.0).reshape(4, 6))
+    assert rf.expand_like(t, cupy.ones((6, 5, 4)), axes=(2, 0)).shape == (6, 1, 4)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(("dtype", "smallest"), [(np.float32, 2.0**-149), (bfloat16, 2.0**-133)])
+def test_subnormals_are_kept(dtype: Any, smallest: float) -> None:
+    """CuPy's own casts flush them to 0."""
+    host = (np.arange(-4, 5) * smallest).astype(dtype)
+    x = cupy.asarray(host)
+    assert cupy.asnumpy(rf.pred_x0_from_flow(x, x, 0.0)).tolist() == host.tolist()
+    assert cupy.asnumpy(rf.x0_to_flow(-x, x, 1.0)).tolist() == (2 * host.astype(np.float64)).tolist()
+    quantiles = rf.timestep_quantile(x[5:], rf.SampleTimestepConfig("uniform", 0.0, 1.0))
+    assert cupy.asnumpy(quantiles).tolist() == host[5:].tolist()
+
+
+def test_nan_in_t_is_not_replaced_by_the_least_divisor() -> None:
+    result = rf.x0_to_eps(cupy.ones(2), 2 * cupy.ones(2), cupy.asarray([float("nan"), 0.5]))
+    assert cupy.asnumpy(cupy.isnan(result)).tolist() == [True, False]
+
+
+# Devices. On a machine with one GPU the last device is the current one.
+
+LAST = cupy.cuda.Device(cupy.cuda.runtime.getDeviceCount() - 1)
+
+
+def test_the_report_lists_all_devices_and_reads_arrays() -> None:
+    assert [BACKEND.devices()[0], BACKEND.devices()[-1]] == ["cuda:0", f"cuda:{LAST.id}"]
+    assert BACKEND.to_host(cupy.ones(2)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, y, t: rf.rf_alpha(t),
+        lambda x, y, t: rf.add_noise(x, y, t),
+        lambda x, y, t: rf.ode_step(x, y, t, 0.1),
+        lambda x, y, t: rf.ode_step(x, y, 0.1, t),
+        lambda x, y, t: rf.ode_step(x, y, 0.2, 0.1),
+        lambda x, y, t: rf.convert_time(t, source="rf", target="sigma"),
+        lambda x, y, t: rf.shift_timesteps(t, 3.0),
+        lambda x, y, t: rf.timestep_quantile(t, CFG),
+        lambda x, y, t: rf.timestep_density(t, CFG),
+    ],
+)
+def test_a_result_is_on_its_arguments_device(call: Any) -> None:
+    host = *pair(), np.array([0.25, 0.3, 0.75], np.float32)
+    with LAST:
+        device = [cupy.asarray(x) for x in host]
+    result = call(*device)
+    assert result.device == LAST
+    np.testing.assert_allclose(cupy.asnumpy(result), call(*host), rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", [None, LAST, LAST.id, np.int64(LAST.id), f"cuda:{LAST.id}", "cuda"], ids=repr)
+def test_a_generator_draws_on_its_device(device: Any) -> None:
+    with LAST:
+        rng = cupy.random.default_rng(0)
+    assert rf.sample_timesteps(5, CFG, rng=rng, device=device).device == LAST
+
+
+@pytest.mark.parametrize("rng", [0, 2**40, None, np.random.default_rng(0)], ids=str)
+def test_other_generators_draw_on_the_device_asked_for(rng: Any) -> None:
+    assert rf.sample_timesteps(5, CFG, rng=rng, xp=cupy, device=LAST).device == LAST
+    assert rf.sample_timesteps(5, CFG, rng=rng, xp=cupy).device == cupy.cuda.Device()
+
+
+def test_all_bits_of_a_long_seed_count() -> None:
+    short, long = (cupy.asnumpy(rf.sample_timesteps(5, CFG, rng=seed, xp=cupy)) for seed in (3, 3 + 2**40))
+    assert not np.array_equal(short, long)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", -1, True])
+def test_a_device_that_is_none_of_cupys_is_a_value_error(device: Any) -> None:
+    with pytest.raises(ValueError, match=r"device must be a cupy\.cuda\.Device, an index or such as 'cuda:0', got"):
+        rf.sample_timesteps(5, CFG, rng=0, xp=cupy, device=device)
+
+
+@pytest.mark.skipif(LAST.id == 0, reason="one device: a generator cannot be on another")
+def test_generator_and_device_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"rng and device must agree, got a generator on cuda:0 and device cuda:1"):
+        rf.sample_timesteps(5, CFG, rng=cupy.random.default_rng(0), device="cuda:1")
+
+
+def test_the_global_generator_and_a_random_state_draw() -> None:
+    cupy.random.seed(3)
+    first = cupy.asnumpy(rf.sample_timesteps(5, CFG, xp=cupy))
+    cupy.random.seed(3)
+    assert np.array_equal(cupy.asnumpy(rf.sample_timesteps(5, CFG, rng=cupy.random.get_random_state())), first)
+    with pytest.raises(TypeError, match=r"rng must be a cupy\.random\.Generator, an int or None, got str"):
+        rf.sample_timesteps(5, CFG, rng="3", xp=cupy)  # type: ignore[call-overload]
+
+
+def test_bfloat16_samples_keep_within_the_bounds() -> None:
+    t = cupy.asnumpy(rf.sample_timesteps(4000, CFG, rng=cupy.random.default_rng(0), dtype=bfloat16))
+    assert CFG.min_t <= float(t.min()) < float(t.max()) <= CFG.max_t

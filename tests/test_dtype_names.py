@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.cases.fresh_process import run
+from tests.processes import run_alone
 
 CFG = rf.SampleTimestepConfig(time_dist_type="uniform")
 SAME = """
@@ -82,7 +82,7 @@ def test_a_name_means_the_same_before_and_after_ml_dtypes_is_imported(xp):
     names = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16", "float16", "float32", "float64", "float16"]
     wanted = [prefix + name for name in names]
     wanted += [f"dtype must be a real floating dtype, got {bad}" for bad in ("'float8_e9'", prefix + "bool")]
-    before, same, classes = run(SAME.format(framework=xp.name)).splitlines()
+    before, same, classes = run_alone(SAME.format(framework=xp.name)).splitlines()
     assert before.startswith(str(wanted))
     assert same == "True"
     assert classes == f"{prefix}float8_e4m3fn {prefix}bfloat16"
@@ -91,10 +91,10 @@ def test_a_name_means_the_same_before_and_after_ml_dtypes_is_imported(xp):
 @pytest.mark.slow
 @pytest.mark.backends("torch")
 def test_a_compiled_program_knows_torch_s_names_without_ml_dtypes(xp):
-    assert run(COMPILED).split() == ["torch.bfloat16", "torch.float8_e4m3fn", "torch.float32", "False"]
+    assert run_alone(COMPILED).split() == ["torch.bfloat16", "torch.float8_e4m3fn", "torch.float32", "False"]
 
 
 @pytest.mark.slow
 @pytest.mark.backends("numpy")
 def test_without_ml_dtypes_numpy_has_no_bfloat16(xp):
-    assert run(MISSING).strip() == "dtype must be a real floating dtype, got 'bfloat16'"
+    assert run_alone(MISSING).strip() == "dtype must be a real floating dtype, got 'bfloat16'"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from tests.torch.cuda.test_cuda import no_synchronisation
 
 import fastgen_rf as rf
-from tests.torch.cuda.test_cuda import no_synchronisation
 
 T_LIST = rf.make_t_list(100)
 

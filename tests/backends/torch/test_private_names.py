@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.torch.plain import CONVERSIONS, LARGE, SMALL, assert_same_bits, randn, times
 from torch import Tensor
 from torch.autograd import forward_ad
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._torch import TorchBackend
-from tests.cases import fresh_process
-from tests.torch.plain import CONVERSIONS, LARGE, SMALL, assert_same_bits, randn, times
+from tests.processes import run_alone
 
 NAMES: dict[str, tuple[Any, Callable[[Tensor], bool]]] = {  # what it belongs to, and a question that needs it
     "_len_torch_dispatch_stack": (torch._C, lambda x: internals.in_dispatch_mode()),
@@ -90,4 +90,4 @@ print([name for name in ("sympy", "torch.fx.experimental.symbolic_shapes") if na
 
 
 def test_the_first_call_does_not_import_sympy() -> None:
-    assert fresh_process.run(_FIRST_CALL).strip() == "[]"
+    assert run_alone(_FIRST_CALL).strip() == "[]"

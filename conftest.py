@@ -126,9 +126,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out folders of frameworks that this run does not cover, and those that must be named."""
-    if TESTS not in collection_path.parents or not collection_path.is_dir():
+    if TESTS not in collection_path.parents:
         return None
     name = collection_path.name
+    if collection_path.parent.name == "gpu" and name.startswith("test_"):  # test_torch_cuda.py
+        return None if name.split("_")[1] in config.stash[SELECTED] else True
+    if not collection_path.is_dir():
+        return None
     if name in BY_NAME_ONLY:
         return None if any(name in Path(argument).parts for argument in config.invocation_params.args) else True
     if name == "gpu":

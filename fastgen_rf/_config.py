@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._laws import LAWS
 from fastgen_rf._numbers import finite
+from fastgen_rf._tracing import shown
+from fastgen_rf.backends import check_plain, of_one_framework
 
-__all__ = ["SampleTimestepConfig", "checked_config", "checked_rungs"]
+if TYPE_CHECKING:
+    from fastgen_rf._typing import TimeDistType
+else:
+    # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig).
+    TimeDistType = str
+
+__all__ = ["SampleTimestepConfig", "checked_config", "checked_t_list"]
 
 _MODE_SCALE_LIMIT = 2 / (math.pi - 2)  # beyond it the map of "mode" turns back
 
@@ -71,7 +80,7 @@ class SampleTimestepConfig:
     (1.0, 0.5, 0.0)
     """
 
-    time_dist_type: str = "shifted"
+    time_dist_type: TimeDistType = "shifted"
     min_t: float = 0.001
     max_t: float = 0.999
     shift: float = 5.0
@@ -85,7 +94,7 @@ class SampleTimestepConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.time_dist_type, str):
-            raise TypeError(f"time_dist_type must be a string, got {self.time_dist_type!r}")
+            raise TypeError(f"time_dist_type must be a string, got {shown(self.time_dist_type)}")
         if self.time_dist_type not in LAWS:
             raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
@@ -95,15 +104,15 @@ class SampleTimestepConfig:
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
             )
         if self.time_dist_type == "loguniform" and self.min_t == 0:
-            raise ValueError(f"min_t must be positive for the loguniform law, got {self.min_t!r}")
+            raise ValueError(f"min_t must be positive for time_dist_type='loguniform', got {self.min_t!r}")
         if self.shift <= 0:
             raise ValueError(f"shift must be positive, got {self.shift!r}")
         if self.p_std <= 0:
             raise ValueError(f"p_std must be positive, got {self.p_std!r}")
         if self.t_list is not None:
-            object.__setattr__(self, "t_list", checked_rungs(self.t_list))
+            object.__setattr__(self, "t_list", checked_t_list(self.t_list))
         if not isinstance(self.truncate, bool):
-            raise TypeError(f"truncate must be True or False, got {self.truncate!r}")
+            raise TypeError(f"truncate must be True or False, got {shown(self.truncate)}")
         if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
         if not (self.beta_a > 0 and self.beta_b > 0 and 1 in (self.beta_a, self.beta_b)):
@@ -120,29 +129,63 @@ def checked_config(cfg: Any) -> SampleTimestepConfig:
     """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
+    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
+        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     law = getattr(cfg, "time_dist_type", None)
     needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
     missing = [name for name in needed if not hasattr(cfg, name)]
     if missing:
-        raise TypeError(f"cfg must have the attributes of SampleTimestepConfig, got {cfg!r} without {missing[0]}")
+        if isinstance(cfg, Mapping):
+            raise TypeError(
+                f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
+            )
+        if isinstance(cfg, str):
+            raise TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+        user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
+        raise TypeError(
+            f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+            f"its attributes, got {shown(cfg)}"
+        )
     given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
     return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
 
 
-def checked_rungs(t_list: Any) -> tuple[float, ...]:
+def checked_t_list(t_list: Any) -> tuple[float, ...]:
     """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-        raise TypeError(f"t_list must be a sequence of floats, got {t_list!r}")
-    rungs = tuple(finite(_read(rung), "t_list") for rung in given)
-    descending = all(high > low for high, low in itertools.pairwise(rungs))
-    if len(rungs) < 2 or not descending or rungs[0] > 1 or rungs[-1] != 0:
-        raise ValueError(f"t_list must descend strictly from at most 1 to 0 in at least two entries, got {rungs!r}")
-    return rungs
+        raise TypeError(f"t_list must be a sequence of floats, got {shown(t_list)}")
+    entries = tuple(given)
+    if set(map(type, entries)) != {float}:
+        entries = tuple(finite(_read(entry), "each entry of t_list") for entry in entries)
+    # As keys, numbers that change from call to call become constants of a trace by Dynamo.
+    different = tuple(dict.fromkeys(entries))
+    # NaN fails here, too. Dynamo traces map several times faster than a generator.
+    descending = len(different) == len(entries) and all(map(operator.gt, different, different[1:]))
+    if len(different) < 2 or not descending or different[0] > 1 or different[-1] != 0:
+        raise ValueError(
+            f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got "
+            f"{shown(entries)}"
+        )
+    return different
 
 
 def _read(value: Any) -> Any:
-    """Return an array's values as Python numbers, or a 0-dimensional one's; anything else as it is."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return float(value) if getattr(value, "shape", None) == () and hasattr(value, "__float__") else value
+    """Values of an array, of whatever framework, as Python numbers; anything else unchanged."""
+    if type(value) in (float, int):  # Dynamo cannot look up an attribute of a number that differs from call to call
+        return value
+    (array,) = of_one_framework(value)
+    check_plain(array, "t_list")
+    if not hasattr(array, "dtype"):
+        return array
+    try:
+        for convert in ("compute", "todense"):  # lazy arrays (dask, cubed) and sparse ones
+            array = getattr(array, convert)() if hasattr(array, convert) else array
+        if hasattr(array, "tolist"):
+            return array.tolist()
+        return float(array) if array.shape == () else list(array)
+    except Exception as error:  # each framework has its own for a value that a trace does not have
+        raise TypeError(
+            f"t_list must be a sequence of floats, got {value!r}, which cannot be read; t_list is static: "
+            "make it outside the traced function, or jit with static_argnames='t_list'"
+        ) from error

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastgen_rf._config import SampleTimestepConfig
+from fastgen_rf._tracing import evaluated_by_tracer
 from fastgen_rf._typing import InverseCdf
 from fastgen_rf.backends import Backend
 
-__all__ = ["Pairs", "Quantile", "Times", "bounds", "on_grid"]
+__all__ = ["Pairs", "Quantile", "Times", "bounds", "on_grid", "rounded_entries"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -87,6 +88,14 @@ def bounds(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> tuple[
     if low > high:
         raise ValueError(f"dtype {dtype} has no value in [min_t, max_t] = [{config.min_t!r}, {config.max_t!r}]")
     return low, high
+
+
+# Dynamo takes a second to trace this for 1,000 entries.
+@evaluated_by_tracer
+def rounded_entries(entries: tuple[float, ...], eps: float, tiny: float) -> tuple[float, ...]:
+    """Entries of a t_list, rounded to the nearest number of a dtype; an entry below 1 stays below 1."""
+    below_one = on_grid(_BELOW_ONE, eps, tiny, math.floor)
+    return tuple(1.0 if t == 1 else min(on_grid(t, eps, tiny, round), below_one) for t in entries)
 
 
 def on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:

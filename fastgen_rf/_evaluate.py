@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
 from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
 
-_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps, diffusers' 0..1000 say, by their range"
+# How far a sum of steps may miss an end of the interval: a few units in the last place for each of thousands of steps.
+SLACK = 1e-12
+_INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 
 
 def evaluate(
@@ -70,8 +73,8 @@ def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> An
         if not fits(time.shape, array.shape, backend):
             raise ValueError(
                 f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
-                f"after trailing singleton axes, got {_show(time.shape)}; expand_like({name}, {array_name}, axes=...) "
-                f"lays {name} on other axes"
+                f"after trailing singleton axes, got {_show(time.shape)}; use "
+                f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
             )
     return time
 
@@ -80,25 +83,29 @@ def floating_backend(array: Array, name: str) -> Backend:
     """Find the backend that serves ``array``, a real floating array."""
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
-        raise TypeError(
-            f"{name} must be a real floating array, got dtype {array.dtype}{_INTEGER_TIME if name[0] == 't' else ''}"
-        )
+        hint = _INTEGER_TIME if name in ("t", "t_next") else ""
+        raise TypeError(f"{name} must be a real floating array, got dtype {array.dtype}{hint}")
     return backend
 
 
 def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass."""
+    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
+
+    A float within 1e-12 of the interval becomes its end. An object that converts to a JAX array is converted.
+    """
     given, t = t, plain(t)
     if isinstance(t, float):
-        if not 0.0 <= t <= 1.0:  # NaN fails too
-            raise ValueError(f"{name} must lie in [0, 1], got {given!r}")
-        return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        if lies_in(t, 0.0, 1.0):
+            return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
+        if not lies_in(t, -SLACK, 1.0 + SLACK):  # NaN fails too
+            raise ValueError(f"{name} must lie in [0, 1], got {shown(given)}")
+        return 0.0 if t < 0.0 else 1.0
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
         return float(t)
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
-        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {given!r}{hint}")
-    return given
+        raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")
+    return of_one_framework(given)[0]
 
 
 def check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
@@ -118,12 +125,12 @@ def fits(shape: Any, target: Any, backend: Backend) -> bool:
 
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
-    if type(other) is type(array) and backend.is_floating(other.dtype):
-        theirs = backend
-    else:
-        theirs = floating_backend(other, other_name)
-    if theirs is not backend and theirs != backend:
-        raise mixed(name, backend, other_name, theirs)
+    if type(other) is not type(array) or not backend.is_floating(other.dtype):
+        # The framework first: Dynamo cannot read the dtype of a NumPy array.
+        theirs = backend_of(other, other_name)
+        if theirs != backend:
+            raise mixed(name, backend, other_name, theirs)
+        floating_backend(other, other_name)
     if not backend.share_device(array, other):
         raise ValueError(
             f"{name} and {other_name} must be on one device, got {backend.device(array)} and {backend.device(other)}"
@@ -142,4 +149,5 @@ def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> Type
 
 
 def _show(shape: Any) -> str:
-    return str(tuple(shape))
+    # Dynamo has no str of a tuple of sizes that change from call to call, but an f-string of each.
+    return "(" + ", ".join([f"{n}" for n in shape]) + (",)" if len(shape) == 1 else ")")

@@ -13,9 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import permutations
 from math import pi
-from typing import Any
+from typing import Any, get_args
 
-from fastgen_rf._typing import Formula, LabelOfPair, PairOfLabel
+from fastgen_rf._typing import (
+    Formula,
+    LabelOfPair,
+    PairOfLabel,
+    PredictionType,
+    StatePath,
+    TimeMap,
+    TimeParameterization,
+)
 from fastgen_rf.arithmetic import Functions
 
 
@@ -200,8 +208,8 @@ class Shift:
         return self.shift * second / (1 + (self.shift - 1) * t if self.shift >= 1 else self.shift * t + (1.0 - t))
 
 
-KINDS = ("x0", "eps", "flow", "v", "score", "v_vp")
-CONVERSIONS: dict[tuple[str, str], Formula] = {
+KINDS = get_args(PredictionType)
+CONVERSIONS: dict[tuple[PredictionType, PredictionType], Formula] = {
     ("x0", "eps"): x0_to_eps,
     ("x0", "flow"): x0_to_flow,
     ("x0", "v"): x0_to_v,
@@ -234,8 +242,8 @@ CONVERSIONS: dict[tuple[str, str], Formula] = {
     ("v_vp", "score"): v_vp_to_score,
 }
 
-STATES = ("rf", "vp", "ve")
-RESCALINGS: dict[tuple[str, str], Formula] = {
+STATES = get_args(StatePath)
+RESCALINGS: dict[tuple[StatePath, StatePath], Formula] = {
     ("rf", "vp"): rf_to_vp,
     ("rf", "ve"): rf_to_ve,
     ("vp", "rf"): vp_to_rf,
@@ -246,8 +254,20 @@ RESCALINGS: dict[tuple[str, str], Formula] = {
 
 
 # A noise level is the ratio alpha : sigma. Each label of it gives a pair (alpha, sigma) up to a scale that keeps the
-# larger about 1, and is read off such a pair: no digit cancels on the way from any label to any other. What an
-# infinite label would subtract from itself, or divide by itself, is bounded first.
+# larger about 1, and is read off such a pair: no digit cancels on the way from one label to another. What an
+# infinite label would subtract from itself, or divide by itself, is bounded first. Some conversions have a formula
+# without a pair, because a pair loses digits or a slope there; they follow below.
+
+# The spacing of float32 at pi/2. Only float32 rounds pi/2 up; float64, float16 and bfloat16 round it down.
+ROUNDING = 2.0**-23
+
+
+def clipped_angle(angle: Any, xp: Any) -> Any:
+    """Angle clipped to [0, pi/2]: up to ROUNDING outside it keeps the slope of the end, beyond the slope is 0."""
+    near = xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
+    # The excess is a multiple of 2**-120 unless an angle is within 1e-20 of 0. Behind floor it has no slope.
+    excess = near - xp.clip(near, 0.0, pi / 2)
+    return near - xp.floor(excess * 2.0**120) * 2.0**-120
 
 
 def pair_of_rf(t: Any, fn: Functions) -> tuple[Any, Any]:
@@ -255,7 +275,7 @@ def pair_of_rf(t: Any, fn: Functions) -> tuple[Any, Any]:
 
 
 def pair_of_angle(angle: Any, fn: Functions) -> tuple[Any, Any]:
-    angle = -fn.maximum(-fn.maximum(angle, 0.0), -pi / 2)
+    angle = clipped_angle(angle, fn.xp)
     return fn.xp.cos(angle), fn.xp.sin(angle)
 
 
@@ -293,6 +313,39 @@ def alpha_bar_of_pair(alpha: Any, sigma: Any, fn: Functions) -> Any:
     return alpha * alpha / (alpha * alpha + sigma * sigma)
 
 
+# Conversions without a pair. A log_snr of 0 is subtracted from 0.0, since its negative would be -0.0.
+
+
+def log_odds_against(p: Any, xp: Any) -> Any:
+    """``log((1 - p) / p)``: near p = 1/2 as ``2 atanh(1 - 2 p)``, because 1 - 2 p is exact there."""
+    difference = 1 - 2 * p
+    # Elsewhere atanh gets 0: its infinite slope at an end would make NaN. XLA's atanh loses digits from 0.29 on.
+    middle = xp.where(xp.abs(difference) < 0.25, difference, 0.0)
+    return xp.where(middle == 0, xp.log(1 - p) - xp.log(p), 2 * xp.atanh(middle))
+
+
+def rf_to_log_snr(t: Any, fn: Functions) -> Any:
+    return 2 * log_odds_against(t, fn.xp)
+
+
+def alpha_bar_to_log_snr(alpha_bar: Any, fn: Functions) -> Any:
+    return 0.0 - log_odds_against(alpha_bar, fn.xp)
+
+
+def sigma_to_log_snr(sigma: Any, fn: Functions) -> Any:
+    return 0.0 - 2 * fn.xp.log(sigma)
+
+
+def log_snr_to_sigma(log_snr: Any, fn: Functions) -> Any:
+    return fn.xp.exp(-log_snr / 2)
+
+
+def alpha_bar_to_rf(alpha_bar: Any, fn: Functions) -> Any:
+    # sigma / (alpha + sigma). At alpha_bar = 1 sigma is 0 with an infinite slope, and the slope of the quotient has
+    # their product if the denominator has that slope, too. The floor is below every other 1 - alpha_bar.
+    return fn.sqrt(1 - alpha_bar) / (fn.sqrt(alpha_bar) + fn.sqrt(fn.maximum(1 - alpha_bar, 1e-30)))
+
+
 @dataclass(frozen=True)
 class Relabelling:
     """One label of a noise level as another, by way of a pair."""
@@ -305,13 +358,20 @@ class Relabelling:
         return self.label(alpha, sigma, fn)
 
 
-LABELS: dict[str, tuple[PairOfLabel, LabelOfPair]] = {
+TIMES = get_args(TimeParameterization)
+LABELS: dict[TimeParameterization, tuple[PairOfLabel, LabelOfPair]] = {
     "rf": (pair_of_rf, rf_of_pair),
     "angle": (pair_of_angle, angle_of_pair),
     "sigma": (pair_of_sigma, sigma_of_pair),
     "log_snr": (pair_of_log_snr, log_snr_of_pair),
     "alpha_bar": (pair_of_alpha_bar, alpha_bar_of_pair),
 }
-RELABELLINGS = {
+RELABELLINGS: dict[tuple[str, str], TimeMap] = {
     (source, target): Relabelling(LABELS[source][0], LABELS[target][1]) for source, target in permutations(LABELS, 2)
+} | {
+    ("rf", "log_snr"): rf_to_log_snr,
+    ("sigma", "log_snr"): sigma_to_log_snr,
+    ("log_snr", "sigma"): log_snr_to_sigma,
+    ("alpha_bar", "rf"): alpha_bar_to_rf,
+    ("alpha_bar", "log_snr"): alpha_bar_to_log_snr,
 }

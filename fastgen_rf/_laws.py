@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fastgen_rf._typing import TimeDistType
+
 __all__ = ["LAWS", "density", "quantile", "quantile_with_slopes", "shifted"]
 
 
@@ -391,7 +393,7 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
     return xp.where(positive, s, 0 * w + width)
 
 
-LAWS: dict[str, Law] = {
+LAWS: dict[TimeDistType, Law] = {
     "uniform": Law(_uniform, _uniform_density),
     "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std"), ends=_logitnormal_ends),
     "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std"), ends=_lognormal_ends),

@@ -1,4 +1,4 @@
-"""The types that more than one module speaks of: arrays, times, formulas and laws.
+"""The types that more than one module speaks of: arrays, times, configs, names, formulas and laws.
 
 Only names live here, nothing that runs. The array protocol asks for what every framework's array has
 and no more, so that ``torch.Tensor``, ``jax.Array``, ``numpy.ndarray`` and ``cupy.ndarray`` all satisfy
@@ -8,9 +8,16 @@ it and a public function returns the type that it was given.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from fastgen_rf.arithmetic import Functions
+
+if TYPE_CHECKING:
+    import torch
+
+    # Where PyTorch is not installed, both are Any to a type checker.
+    Tensor: TypeAlias = torch.Tensor
+    TorchDevice: TypeAlias = torch.device
 
 
 class Array(Protocol):
@@ -28,6 +35,69 @@ TimeT = TypeVar("TimeT", bound=Array | float)
 
 NewT_co = TypeVar("NewT_co", covariant=True)
 KeyT = TypeVar("KeyT", bound="Key")
+
+# The names that an argument selects by. The tuples that are checked at run time are made of these.
+
+PredictionType: TypeAlias = Literal["x0", "eps", "flow", "v", "score", "v_vp"]
+TimeParameterization: TypeAlias = Literal["rf", "angle", "sigma", "log_snr", "alpha_bar"]
+StatePath: TypeAlias = Literal["rf", "vp", "ve"]
+TimeDistType: TypeAlias = Literal[
+    "uniform",
+    "logitnormal",
+    "lognormal",
+    "shifted",
+    "polynomial",
+    "shifted_logitnormal",
+    "mode",
+    "cosmap",
+    "beta",
+    "loguniform",
+]
+
+
+class TimestepConfig(Protocol):
+    """The attributes that every config of a timestep distribution needs, another library's included.
+
+    They are properties, so that a frozen dataclass fits, and the type is any string, so that another library's does.
+    """
+
+    @property
+    def time_dist_type(self) -> str: ...
+
+    @property
+    def min_t(self) -> float: ...
+
+    @property
+    def max_t(self) -> float: ...
+
+
+# Keywords of the samplers that do not tell a type checker the array that is returned
+
+
+class Placement(TypedDict, total=False):
+    """Keywords of every sampler."""
+
+    device: Any
+    dtype: Any
+
+
+class DrawOptions(Placement, total=False):
+    """Keywords of ``sample_timesteps``."""
+
+    stratified: bool
+
+
+class PairOptions(DrawOptions, total=False):
+    """Keywords of ``sample_timestep_pairs``."""
+
+    equal: float
+
+
+class ListOptions(Placement, total=False):
+    """Keywords of ``sample_from_t_list`` when it returns no index."""
+
+    return_index: Literal[False]
+
 
 # What tells a type checker the array that a sampler returns, without a framework imported: each names its array's type.
 
@@ -60,6 +130,11 @@ class Key(Protocol):
     @property
     def addressable_shards(self) -> Any: ...
 
+
+AnyNamespace: TypeAlias = Namespace[NewT_co] | TensorNamespace[NewT_co]
+
+Size: TypeAlias = int | tuple[int, ...]
+"""How many samples, or the shape of the result."""
 
 Formula: TypeAlias = Callable[[Any, Any, Any, Functions], Any]
 """``formula(first, second, t, fn)``: one RF formula in plain operators and the functions ``fn``.

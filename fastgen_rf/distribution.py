@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from fastgen_rf import _laws
-from fastgen_rf._config import checked_config
+from fastgen_rf._config import SampleTimestepConfig, checked_config
 from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
-from fastgen_rf._typing import TimeT
+from fastgen_rf._tracing import evaluated_by_tracer, fixed
+from fastgen_rf._typing import TimestepConfig, TimeT
 
 __all__ = ["timestep_density", "timestep_quantile"]
 
 
-def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
+def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
 
     :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
@@ -26,10 +28,12 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped. An array must be NumPy's, PyTorch's, JAX's or
-        CuPy's, on a device with float64: other namespaces have no special functions.
+        Probabilities in [0, 1]; what an array has outside is clipped, and floats within 1e-12 of the ends are clamped.
+        An array must be NumPy's, PyTorch's, JAX's or CuPy's, on a device with float64: other namespaces have no special
+        functions.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------
@@ -64,11 +68,18 @@ def timestep_quantile(u: TimeT, cfg: Any) -> TimeT:
         backend = floating_backend(share, "u")
         quantile = Quantile(config, *bounds(config, backend, share.dtype))
         return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
+    # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
+    return _quantile(fixed(share), _values(config)) * 1.0  # type: ignore[return-value]
+
+
+@evaluated_by_tracer
+def _quantile(share: float, values: tuple[Any, ...]) -> float:
     from scipy import special
 
+    config = _law(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
     t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
-    return float(t[0])  # type: ignore[return-value]
+    return float(t[0])
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Quantile:
         return _laws.quantile_with_slopes(u, self.config, self.low, self.high, xp, special)
 
 
-def timestep_density(t: TimeT, cfg: Any) -> TimeT:
+def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     """Return the density at t of the law of cfg: what an importance weight divides by.
 
     It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
@@ -93,7 +104,8 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
     t : float or real floating array of any shape
         Time; an array must lie on a device with float64.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
 
     Returns
     -------
@@ -125,16 +137,33 @@ def timestep_density(t: TimeT, cfg: Any) -> TimeT:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
     if law.shifts and not config.truncate:
         raise ValueError(
-            f"time_dist_type {config.time_dist_type!r} has no density: its clamp leaves an atom at a bound; "
-            "with truncate=True it has one"
+            f"time_dist_type {config.time_dist_type!r} has no density because clamping puts a point mass at a bound; "
+            "use truncate=True"
         )
     time: Any = plain(t)
     if not isinstance(time, float):
         time = checked_time(t)
     if isinstance(time, float):
         time = finite(time, "t")
-        return float(_laws.density(np.asarray([time]), config, np)[0])  # type: ignore[return-value]
+        return _density(fixed(time), _values(config)) * 1.0  # type: ignore[return-value]  # as in timestep_quantile
     return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
+
+
+@evaluated_by_tracer
+def _density(time: float, values: tuple[Any, ...]) -> float:
+    return float(_laws.density(np.asarray([time]), _law(values), np)[0])
+
+
+# What a law reads of its config. Dynamo passes numbers and strings to the two functions above, and no config.
+_FIELDS = tuple(field.name for field in fields(SampleTimestepConfig) if field.name != "t_list")
+
+
+def _values(config: SampleTimestepConfig) -> tuple[Any, ...]:
+    return tuple([fixed(getattr(config, name)) for name in _FIELDS])
+
+
+def _law(values: tuple[Any, ...]) -> SimpleNamespace:
+    return SimpleNamespace(**dict(zip(_FIELDS, values, strict=True)))
 
 
 @dataclass(frozen=True)

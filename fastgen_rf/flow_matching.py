@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
+from fastgen_rf._evaluate import _show, checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._numbers import plain
+from fastgen_rf._tracing import fixed, shown
 from fastgen_rf._typing import Array, ArrayT, TimeT
 from fastgen_rf.backends import backend_of, is_number, may_equal, of_one_framework
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
@@ -37,7 +38,7 @@ def rf_alpha(t: TimeT) -> TimeT:
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time in [0, 1].
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def rf_sigma(t: TimeT) -> TimeT:
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time in [0, 1].
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped.
 
     Returns
     -------
@@ -112,7 +113,8 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     x0, eps : real floating array, shape (B, ...)
         Clean data and standard normal noise.
     t : float or array, shape () or (B,) or any leading part of x0's
-        Time in [0, 1]. An array that broadcasts against x0 after trailing singleton axes fits as well.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. An array that broadcasts against x0 after
+        trailing singleton axes fits as well.
 
     Returns
     -------
@@ -151,7 +153,8 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     pred_noise, noisy_latents : real floating array, shape (B, ...)
         Predicted noise and the noisy input x_t that it was predicted from.
     t : float or array, shape () or (B,) or any leading part of pred_noise's
-        Time in [0, 1]. The denominator is ``max(1 - t, 1e-6)``: at t = 1 the data is not determined.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(1 - t, 1e-6)``: at
+        t = 1 the data is not determined.
 
     Returns
     -------
@@ -190,7 +193,7 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     pred_flow, noisy_latents : real floating array, shape (B, ...)
         Predicted flow ``v = eps - x_0`` and the noisy input x_t that it was predicted from.
     t : float or array, shape () or (B,) or any leading part of pred_flow's
-        Time in [0, 1].
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped.
 
     Returns
     -------
@@ -229,7 +232,8 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
     t : float or array, shape () or (B,) or any leading part of x0's
-        Time in [0, 1]. The denominator is ``max(t, 1e-6)``: at t = 0 the noise is not determined.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(t, 1e-6)``: at t = 0
+        the noise is not determined.
 
     Returns
     -------
@@ -267,7 +271,8 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
     t : float or array, shape () or (B,) or any leading part of x0's
-        Time in [0, 1]. The denominator is ``max(t, 1e-6)``: at t = 0 the flow is not determined.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(t, 1e-6)``: at t = 0
+        the flow is not determined.
 
     Returns
     -------
@@ -340,8 +345,8 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     if len(places) > len(goal) or not all(
         n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
-        laid = f" laid on axes {places}" if axes is not None else ""
-        raise ValueError(f"x must broadcast against target's shape {goal}, got {tuple(x.shape)}{laid}")
+        aligned = f" aligned with axes {places}" if axes is not None else ""
+        raise ValueError(f"x must broadcast against target's shape {_show(goal)}, got {_show(x.shape)}{aligned}")
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))
@@ -351,10 +356,10 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
 
 def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
-    numbers: tuple[Any, ...] = tuple(map(plain, axes)) if isinstance(axes, Sequence) else (None,)
+    numbers: tuple[Any, ...] = tuple([fixed(plain(axis)) for axis in axes]) if isinstance(axes, Sequence) else (None,)
     if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):
-        raise TypeError(f"axes must be integers, got {axes!r}")
+        raise TypeError(f"axes must be a tuple or list of integers, got {shown(axes)}")
     places = tuple(axis + goal if axis < 0 else axis for axis in numbers)
     if len(places) != rank or len(set(places)) != rank or not all(0 <= at < goal for at in places):
-        raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {axes!r}")
+        raise ValueError(f"axes must name {rank} different axes of a {goal}-dimensional target, got {shown(axes)}")
     return places

@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import check_kinds, checked, checked_time, evaluate, floating_backend
+from fastgen_rf._evaluate import SLACK, check_kinds, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
-from fastgen_rf._typing import Array, ArrayT, TimeT
+from fastgen_rf._tracing import evaluated_by_tracer, fixed, lies_in, shown
+from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
 from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_state", "convert_time"]
 
 _RANGES = {"angle": (0.0, math.pi / 2), "sigma": (0.0, math.inf), "log_snr": (-math.inf, math.inf)}
+_HALF_PI_OF_FLOAT32 = float(np.float32(math.pi / 2))
 _ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a square root
 
 
-def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
+def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParameterization) -> TimeT:
     """Express a noise level in another path's time.
 
     =============== ====================================== ==========================================================
@@ -37,14 +39,19 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     ``"alpha_bar"`` ``(1 - t)^2 / ((1 - t)^2 + t^2)``      the cumulative product of DDPM (arXiv:2006.11239)
     =============== ====================================== ==========================================================
 
-    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. Times
-    need the precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. One
+    error is absolute: near 0 the ``log_snr`` of an angle is within 5e-16, because pi/4 is rounded. Times need the
+    precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+
+    Slopes at the ends are the limits, infinite ones included. A second derivative may be NaN where the slope is
+    infinite.
 
     Parameters
     ----------
     time : float or real floating array of any shape
         The noise level as ``source``. ``t = 1`` is ``sigma = inf`` and ``log_snr = -inf``, ``t = 0`` ``log_snr = inf``.
-        An array's angle is clipped to [0, pi/2], which float32's pi/2 lies above.
+        An array's angle is clipped to [0, pi/2]. Up to 2**-23 outside, as float32's pi/2 is, it has the slope of the
+        end; further outside the slope is 0. Floats within 1e-12 of the ends of source's range are clamped.
     source, target : str
         What time is and what is wanted, of the kinds above. Equal ones return time itself.
 
@@ -72,25 +79,31 @@ def convert_time(time: TimeT, *, source: str, target: str) -> TimeT:
     >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
     array([ inf,   0., -inf])
     """
-    check_kinds(source, target, tuple(_formulas.LABELS))
+    check_kinds(source, target, _formulas.TIMES)
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
         if source == target:
             return level  # type: ignore[return-value]  # a float for a float
-        host = np.asarray([level])  # as an array is: math's functions and NumPy's differ in the last bit
-        return convert_time(host, source=source, target=target).item()  # type: ignore[no-any-return]
+        # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
+        return _converted(fixed(level), source, target) * 1.0  # type: ignore[return-value]
     backend = floating_backend(level, "time")
     if source == target:
         return level  # type: ignore[no-any-return]
     if not {source, target} <= set(_ARITHMETIC) and not backend.has_float64(backend.device(level)):
         raise TypeError(
-            f"time is an array of {backend.name} on a device without float64, which has {', '.join(_ARITHMETIC)} "
-            f"alone: pass a float or a NumPy array as time, and move the result"
+            f"'angle' and 'log_snr' need float64, which device {backend.device_name(level)} lacks: pass a float or a "
+            "NumPy array as time and move the result to the device"
         )
     return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
 
 
-def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> ArrayT:
+@evaluated_by_tracer
+def _converted(level: float, source: TimeParameterization, target: TimeParameterization) -> float:
+    """``level`` converted as an array is, because the functions of math and of NumPy differ in the last bit."""
+    return convert_time(np.asarray([level]), source=source, target=target).item()  # type: ignore[no-any-return]
+
+
+def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: StatePath) -> ArrayT:
     """Rescale a noisy state from one path to another, at the noise level that RF time t names.
 
     ======== =================================== ================================
@@ -109,7 +122,7 @@ def convert_state(x: ArrayT, t: Array | float, *, source: str, target: str) -> A
     x : real floating array, shape (B, ...)
         The noisy state on the path ``source``.
     t : float or array, shape () or (B,) or any leading part of x's
-        The noise level, as RF time in [0, 1].
+        The noise level, as RF time in [0, 1]; floats within 1e-12 of the ends are clamped.
     source, target : str
         What x is and what is wanted, of the kinds above. Equal ones return x itself.
 
@@ -147,14 +160,22 @@ def _checked_level(time: Any, source: str) -> Any:
     number = plain(time)
     whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
     if source not in _RANGES or not (isinstance(number, float) or whole):
+        # What checked_time says of other numbers, that they lie in [0, 1] and can be divided by 1000, is right for rf.
+        other = isinstance(number, (int, complex)) and (isinstance(number, bool) or number not in (0, 1))
+        if other and source != "rf":
+            raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
         return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
     low, high = _RANGES[source]
     if source == "angle" and isinstance(time, np.generic):
         high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
+    elif source == "angle" and isinstance(time, np.ndarray):
+        high = _HALF_PI_OF_FLOAT32  # a NumPy scalar in a trace, where its dtype cannot be read
     try:
         level = float(number)
     except OverflowError:  # an int that no float64 reaches
-        raise ValueError(f"time must be a number that float64 can hold, got {time!r}") from None
-    if not low <= level <= high:  # NaN fails too
-        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {time!r}")
-    return level
+        raise ValueError(f"time must be a number that float64 can hold, got {shown(time)}") from None
+    if lies_in(level, low, high):
+        return level
+    if not lies_in(level, low - SLACK, high + SLACK):  # NaN fails too
+        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {shown(time)}")
+    return low if level < low else high

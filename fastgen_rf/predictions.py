@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import check_kinds, checked, evaluate, evaluate_between
-from fastgen_rf._typing import Array, ArrayT
+from fastgen_rf._typing import Array, ArrayT, PredictionType
 from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_prediction", "flow_step", "ode_step"]
 
 
-def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: str, target: str) -> ArrayT:
+def convert_prediction(
+    pred: ArrayT, x_t: Array, t: Array | float, *, source: PredictionType, target: PredictionType
+) -> ArrayT:
     """Convert a prediction from one kind to another, in one formula with one rounding.
 
     =========== ===================================== ============================================================
@@ -40,7 +42,8 @@ def convert_prediction(pred: ArrayT, x_t: Array, t: Array | float, *, source: st
     pred, x_t : real floating array, shape (B, ...)
         The prediction and the noisy input it was predicted from.
     t : float or array, shape () or (B,) or any leading part of pred's
-        Time in [0, 1]. Where a conversion divides by t or 1 - t it divides by ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. Where a conversion divides by t or 1 - t it
+        divides by ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
     source, target : str
         What pred is and what is wanted, of the kinds above. Equal ones return pred itself.
 
@@ -92,7 +95,8 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
     t, t_next : float or array, shape () or (B,) or any leading part of x0's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all.
+        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
+        clamped.
 
     Returns
     -------
@@ -132,8 +136,8 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
     flow, x_t : real floating array, shape (B, ...)
         Predicted velocity ``eps - x_0`` and the noisy input it was predicted from.
     t, t_next : float or array, shape () or (B,) or any leading part of flow's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. t_next may lie above t: that steps
-        towards noise (inversion).
+        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
+        clamped. t_next may lie above t: that steps towards noise (inversion).
 
     Returns
     -------

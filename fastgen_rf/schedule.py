@@ -11,7 +11,8 @@ import numpy as np
 from fastgen_rf import _formulas
 from fastgen_rf._evaluate import checked_time, evaluate
 from fastgen_rf._laws import shifted
-from fastgen_rf._numbers import finite, is_integer, positive
+from fastgen_rf._numbers import finite, is_integer, plain, positive
+from fastgen_rf._tracing import evaluated_by_tracer, fixed, shown
 from fastgen_rf._typing import TimeT
 from fastgen_rf.backends import is_number
 
@@ -28,7 +29,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time in [0, 1].
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped.
     shift : float
         Positive; above 1 it moves times towards noise, below 1 towards data.
 
@@ -79,7 +80,7 @@ def resolution_shift(
     tokens : int
         Length of the sequence that the transformer sees: pixels / 256 for a patch of 2 x 2 latents of 8 x 8 pixels.
     base_tokens, max_tokens : int
-        Two different lengths.
+        Two different lengths, at least 0.
     base_shift, max_shift : float
         Logarithms of the shifts there.
 
@@ -93,8 +94,8 @@ def resolution_shift(
     TypeError
         If an argument is no number.
     ValueError
-        If a number of tokens is not positive and finite, a shift not finite, base_tokens equals max_tokens, or the
-        result is beyond float64.
+        If tokens is not positive and finite, base_tokens or max_tokens is negative or not finite, the two are equal, a
+        shift is not finite, or the result is beyond float64.
 
     See Also
     --------
@@ -106,13 +107,16 @@ def resolution_shift(
     3.158
     """
     count = positive(tokens, "tokens")
-    least, most = positive(base_tokens, "base_tokens"), positive(max_tokens, "max_tokens")
+    least, most = finite(base_tokens, "base_tokens"), finite(max_tokens, "max_tokens")
+    for name, given, anchor in (("base_tokens", base_tokens, least), ("max_tokens", max_tokens, most)):
+        if anchor < 0:
+            raise ValueError(f"{name} must be at least 0, got {given!r}")
     low, high = finite(base_shift, "base_shift"), finite(max_shift, "max_shift")
     if least == most:
-        raise ValueError(f"base_tokens and max_tokens must differ, got {base_tokens!r} twice")
+        raise ValueError(f"base_tokens and max_tokens must differ, got {shown(base_tokens)} twice")
     mu = low + (high - low) / (most - least) * (count - least)
     if mu > 700:
-        raise ValueError(f"tokens must give a shift that float64 can hold, got {tokens!r}, whose logarithm is {mu:.4g}")
+        raise ValueError(f"shift overflows float64 (log shift = {fixed(mu):.4g}) for tokens={shown(tokens)}")
     return math.exp(mu)
 
 
@@ -155,15 +159,25 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     >>> [round(t, 4) for t in make_t_list(4, shift=5.0, max_t=1.0)]
     [1.0, 0.9375, 0.8333, 0.625, 0.0]
     """
-    if not is_integer(steps):
-        raise TypeError(f"steps must be an integer, got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps!r}")
-    count, shift, max_t = int(steps), positive(shift, "shift"), positive(max_t, "max_t")
+    number = plain(steps)
+    if not is_integer(number):
+        raise TypeError(f"steps must be an integer, got {shown(steps)}")
+    if number < 1:
+        raise ValueError(f"steps must be at least 1, got {shown(steps)}")
+    count, shift, max_t = fixed(int(number)), fixed(positive(shift, "shift")), fixed(positive(max_t, "max_t"))
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
     first = shifted(max_t, shift)
     t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
-    if any(low >= high for high, low in itertools.pairwise(map(np.float32, t_list))):
-        raise ValueError(f"shift and steps must keep the times apart in float32, got shift={shift!r}, steps={steps!r}")
+    if not _are_apart(t_list):
+        raise ValueError(
+            f"timesteps coincide in float32 for shift={shift!r}, steps={steps!r}; use a shift closer to 1 or "
+            "fewer steps"
+        )
     return t_list
+
+
+@evaluated_by_tracer
+def _are_apart(t_list: tuple[float, ...]) -> bool:
+    """Whether the times descend strictly in float32."""
+    return all(high > low for high, low in itertools.pairwise(map(np.float32, t_list)))

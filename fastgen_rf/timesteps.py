@@ -8,17 +8,34 @@ dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside 
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastgen_rf import _laws
-from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_rungs
-from fastgen_rf._draws import Pairs, Quantile, Times, bounds, on_grid
+from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
+from fastgen_rf._draws import Pairs, Quantile, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
-from fastgen_rf._typing import KeyT, Namespace, NewT_co, TensorGenerator, TensorNamespace
-from fastgen_rf.backends import Backend, backend_for_draws
+from fastgen_rf._tracing import lies_in, shown
+from fastgen_rf._typing import (
+    AnyNamespace,
+    Array,
+    DrawOptions,
+    KeyT,
+    ListOptions,
+    NewT_co,
+    PairOptions,
+    Placement,
+    Size,
+    TensorGenerator,
+    TimestepConfig,
+)
+from fastgen_rf.backends import Backend, backend_for_draws, of_one_framework
+
+if TYPE_CHECKING:
+    from fastgen_rf._typing import Tensor, TorchDevice
 
 __all__ = [
     "SampleTimestepConfig",
@@ -30,41 +47,20 @@ __all__ = [
 
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[DrawOptions]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[DrawOptions]
 ) -> KeyT: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -74,18 +70,22 @@ def sample_timesteps(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
     stratified: bool = False,
+) -> Tensor: ...
+@overload
+def sample_timesteps(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[DrawOptions]
 ) -> Any: ...
 def sample_timesteps(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -103,18 +103,21 @@ def sample_timesteps(
     n : int or tuple of int
         How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law, or any object with its first seven attributes; static under ``jax.jit``.
+        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
+        under ``jax.jit``.
     rng : generator, key, int or None
         The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
         ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
         ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator with another framework's xp,
-        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere.
+        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere; in a
+        function that JAX traces it would be read only once, and raises.
     xp : namespace, optional
         ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace, where nothing else names one.
     device : optional
         A device of the framework (for JAX a sharding too) or its name; the generator's or the default one if None.
     dtype : optional
-        A real floating dtype of the framework, or NumPy's of the same name; float32 if None.
+        A real floating dtype of the framework, NumPy's or ml_dtypes' of the same name, or that name, such as
+        ``"bfloat16"``; float32 if None.
     stratified : bool
         Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
         range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.
@@ -129,7 +132,7 @@ def sample_timesteps(
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
-        device and dtype name no framework or two.
+        device and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
@@ -148,74 +151,54 @@ def sample_timesteps(
     """
     config = checked_config(cfg)
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (t,) = backend.sample(shape, Times(_quantile(config, backend, dtype), stratified), rng, device, dtype)
     return t
 
 
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
-    *,
-    equal: float = 0.75,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairOptions]
 ) -> tuple[KeyT, KeyT]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
     rng: np.random.Generator,
     xp: None = None,
     device: None = None,
     dtype: npt.DTypeLike | None = None,
+    equal: float = 0.75,
     stratified: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
-    equal: float = 0.75,
-    rng: Any = None,
-    xp: Any = None,
-    device: Any = None,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
     dtype: Any = None,
+    equal: float = 0.75,
     stratified: bool = False,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def sample_timestep_pairs(
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairOptions]
 ) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
-    n: int | tuple[int, ...],
-    cfg: Any,
+    n: Size,
+    cfg: TimestepConfig,
     *,
     equal: float = 0.75,
     rng: Any = None,
@@ -269,54 +252,44 @@ def sample_timestep_pairs(
      array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
     """
     config = checked_config(cfg)
-    if not is_real(equal):
-        raise TypeError(f"equal must be a number in [0, 1], got {equal!r}")
-    if not 0 <= equal <= 1:  # NaN fails too
-        raise ValueError(f"equal must lie in [0, 1], got {equal!r}")
+    share = plain(equal)
+    if not is_real(share):
+        raise TypeError(f"equal must be a number in [0, 1], got {shown(equal)}")
+    if not lies_in(share, 0, 1):  # NaN fails too
+        raise ValueError(f"equal must lie in [0, 1], got {shown(equal)}")
     _check_stratified(stratified)
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(equal))
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
+    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(share))
     t, r = backend.sample(shape, pairs, rng, device, dtype)
     return t, r
 
 
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
-    xp: Namespace[NewT_co] | TensorNamespace[NewT_co],
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    xp: AnyNamespace[NewT_co],
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: TensorGenerator[NewT_co],
     xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    **options: Unpack[ListOptions],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
-    *,
-    rng: KeyT,
-    xp: None = None,
-    device: Any = None,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
+    n: Size, t_list: Sequence[float] | Array, *, rng: KeyT, xp: None = None, **options: Unpack[ListOptions]
 ) -> KeyT: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: np.random.Generator,
     xp: None = None,
@@ -326,18 +299,38 @@ def sample_from_t_list(
 ) -> npt.NDArray[Any]: ...
 @overload
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: int | np.random.Generator | None = None,
+    xp: None = None,
+    device: TorchDevice,
+    dtype: Any = None,
+    return_index: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,
-    device: Any = None,
-    dtype: Any = None,
+    return_index: Literal[True],
+    **options: Unpack[Placement],
+) -> tuple[Any, Any]: ...
+@overload
+def sample_from_t_list(
+    n: Size,
+    t_list: Sequence[float] | Array,
+    *,
+    rng: Any = None,
+    xp: Any = None,
     return_index: bool = False,
+    **options: Unpack[Placement],
 ) -> Any: ...
 def sample_from_t_list(
-    n: int | tuple[int, ...],
-    t_list: Any,
+    n: Size,
+    t_list: Sequence[float] | Array,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -345,38 +338,40 @@ def sample_from_t_list(
     dtype: Any = None,
     return_index: bool = False,
 ) -> Any:
-    """Draw n rungs uniformly from ``t_list[:-1]``, the starting times of a multi-step student.
+    """Draw n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
 
     Parameters
     ----------
     n : int or tuple of int
         How many, or the shape of the result; static under ``jax.jit``.
     t_list : sequence of float or array
-        At least two rungs, strictly descending from at most 1 to 0. An array of any framework is read on the host.
+        At least two times, strictly descending from at most 1 to 0. An array of any framework is read on the host, so
+        it is static: under ``jax.jit`` and ``torch.compile`` it must not depend on an argument that is traced.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     return_index : bool
-        Whether to return the index into t_list of each rung as well.
+        Whether to return the index into t_list of each drawn entry as well.
 
     Returns
     -------
     array, shape (n,) or n
-        Rungs as dtype rounds them, save that a rung below 1 stays below 1.
+        Entries, each rounded to the nearest value of dtype, or to the largest below 1 where that would make it 1.
     array of int32, shape (n,) or n
-        Only with ``return_index=True``: where in t_list each rung stands; of rungs that dtype cannot tell apart, the
-        first.
+        Only with ``return_index=True``: the index that was drawn, uniform on all but the last, also where dtype cannot
+        tell some of the entries apart.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, a rung no number, return_index no bool, or rng, xp, device
-        and dtype name no framework or two.
+        If n is neither an integer nor a tuple of integers, an entry is no number or has no value yet (a tracer),
+        return_index is no bool, or rng, xp, device and dtype name no framework or two. If a NumPy generator would
+        draw in a function that JAX traces.
     ValueError
         If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
 
     See Also
     --------
-    make_t_list : Make the rungs.
+    make_t_list : Make a t_list.
     sample_timesteps : Draw from a law.
 
     Examples
@@ -386,28 +381,32 @@ def sample_from_t_list(
     >>> sample_from_t_list(4, [1.0, 0.75, 0.5, 0.0], rng=np.random.default_rng(0), return_index=True)
     (array([0.75, 1.  , 1.  , 1.  ], dtype=float32), array([1, 0, 0, 0], dtype=int32))
     """
-    rungs = checked_rungs(t_list)
+    entries = checked_t_list(t_list)
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
-    shape, backend, dtype = _resolved(n, rng, xp, device, dtype)
-    eps, tiny = backend.finfo(dtype)
-    # Rounded here, the rungs are the same on every framework, and the drawn ones compare equal to them.
-    rungs = tuple(rung if rung == 1 else min(on_grid(rung, eps, tiny, round), 1.0 - eps / 2) for rung in rungs)
-    (t,) = backend.sample(shape, Times(Quantile(_rung, rungs, 0.0, 1.0)), rng, device, dtype)
-    return (t, backend.count_above(t, rungs[:-1])) if return_index else t
+    shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
+    k = len(entries) - 1
+    (index,) = backend.sample(shape, Times(Quantile(_index, k, 0.0, k - 1.0)), rng, device, backend.dtype("int32"))
+    # Rounded in Python, the entries have the same bits on every framework.
+    t = backend.take(rounded_entries(entries[:-1], *backend.finfo(dtype)), index, dtype)
+    return (t, index) if return_index else t
 
 
 def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
     return Quantile(_laws.quantile, config, *bounds(config, backend, dtype))
 
 
-def _rung(u: Any, rungs: tuple[float, ...], xp: Any, special: Any) -> Any:
-    """Entry ``floor(u k)`` of the first k of k + 1 rungs, by comparisons: a table would be a copy to the device."""
-    k = len(rungs) - 1
-    t = 0 * u + rungs[k - 1]
-    for i in reversed(range(k - 1)):
-        t = xp.where(u < (i + 1) / k, rungs[i], t)
-    return t
+def _index(u: Any, k: int, xp: Any, special: Any) -> Any:
+    """Count the boundaries ``1 / k, 2 / k, ..., k / k`` that are at most ``u``, which may be 1.
+
+    One comparison, with the nearest boundary, decides. The product that finds it may round, and ``floor(u k)`` itself
+    is off by 1 at some boundaries.
+    """
+    # Where the divisor is a constant, XLA and PyTorch on CUDA multiply by its rounded reciprocal instead, which moves
+    # some boundaries by 1 ulp. The select makes an array of it that XLA does not see through.
+    divisor = xp.where(u == u, float(k), u)
+    nearest = xp.floor(u * k + 0.5)
+    return xp.where(u < nearest / divisor, nearest - 1, nearest)
 
 
 def _check_stratified(stratified: Any) -> None:
@@ -415,23 +414,27 @@ def _check_stratified(stratified: Any) -> None:
         raise TypeError(f"stratified must be True or False, got {stratified!r}")
 
 
-def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any]:
-    """Check what every sampler takes; the shape to draw, the framework that draws, and its dtype."""
-    shape = n if isinstance(n, tuple) else (n,)
+def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
+    """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
+    (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
+    shape = tuple([plain(size) for size in n]) if isinstance(n, tuple) else (plain(n),)
     if any(is_integer(size) and size < 0 for size in shape):
-        raise ValueError(f"n must not be negative, got {n!r}")
+        raise ValueError(f"n must not be negative, got {shown(n)}")
     backend = backend_for_draws(rng, xp, device, dtype)
     count = 1
     for size in shape:
         if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
+            is_array = not is_real(size) and hasattr(size, "shape")
             hint = (
-                "; n is static: take it from a shape, or jit with static_argnames='n'" if hasattr(size, "shape") else ""
+                "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+                if is_array
+                else ""
             )
-            raise TypeError(f"n must be an integer or a tuple of integers, got {n!r}{hint}")
-        count *= plain(size) if is_integer(size) else 1
+            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
+        count *= size if is_integer(size) else 1
     if count > sys.maxsize:
-        raise ValueError(f"n must be no more than an array can have, got {n!r}")
+        raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
-    return shape, backend, dtype
+    return shape, backend, rng, dtype

@@ -78,12 +78,21 @@ def _state(source: str, target: str) -> Row:
 
 def _time(source: str, target: str) -> Row:
     only_arithmetic = {source, target} <= {"rf", "sigma", "alpha_bar"}
+
+    def value(level: Any) -> Any:
+        return exact.TIME[target](exact.RATIO[source](level))
+
+    def slack(angle: Any) -> Any:
+        """log_snr is 0 at pi / 4, which is rounded, so that the error is absolute there."""
+        return mp.ldexp(1, -51) + mp.ldexp(abs(value(angle)), -51)
+
     return Row(
         rf.convert_time,
         "l",
-        lambda level: exact.TIME[target](exact.RATIO[source](level)),
+        value,
         {"source": source, "target": target},
         needs="arithmetic" if only_arithmetic else "functions",
+        slack=slack if (source, target) == ("angle", "log_snr") else None,
     )
 
 

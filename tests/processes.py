@@ -1,4 +1,4 @@
-"""Several processes that work together, each a fresh interpreter that runs one code on the package under test."""
+"""Fresh interpreters that run code on the package under test: one alone, or several that work together."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import fastgen_rf
+
+
+def run_alone(code: str, *arguments: str) -> str:
+    """What ``code`` prints in a fresh interpreter; an error there is an error here, with its message."""
+    package = Path(fastgen_rf.__file__).parents[1]
+    with tempfile.TemporaryDirectory() as empty:  # the working directory comes first on the path
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(package)},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
 
 
 def free_port() -> int:

@@ -94,6 +94,7 @@ def invalid(xp: Any, kind: str) -> list[Any]:
         return [*no_dtypes, 3, "int32", "float31", np.int32, np.dtype("complex64"), "bool", int, complex, np.bool_]
     fixed = {
         "positive": NO_POSITIVE,
+        "anchor": [*NO_NUMBERS, *NO_FINITE, -1, -5.0, np.int8(-3), fractions.Fraction(-1, 2)],
         "finite": [*NO_NUMBERS, *NO_FINITE],
         "share": [*NO_NUMBERS, *OUTSIDE, *NO_FINITE],
         "flag": NO_FLAGS,
@@ -156,7 +157,7 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.convert_time, {"time": LEVEL, "source": ("name", "rf"), "target": ("name", "sigma")}),
     (rf.shift_timesteps, {"t": LEVEL, "shift": POSITIVE}),
     (rf.expand_like, {"x": ("array", twos), "target": ("array", twos), "axes": ("axes", (0, 1))}),
-    (rf.resolution_shift, {"tokens": POSITIVE, "base_tokens": ("positive", 1), "max_tokens": POSITIVE}),
+    (rf.resolution_shift, {"tokens": POSITIVE, "base_tokens": ("anchor", 1), "max_tokens": ("anchor", 2)}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_shift": FINITE, "max_shift": FINITE}),
     (rf.make_t_list, {"steps": ("steps", 4), "shift": POSITIVE, "max_t": ("max_t", 1.0)}),
     (rf.timestep_quantile, {"u": LEVEL, "cfg": CFG}),

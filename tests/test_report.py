@@ -18,7 +18,7 @@ def small(monkeypatch):
     monkeypatch.setattr(report, "SHAPE", (4, 8, 8))
 
 
-@pytest.mark.undealt
+@pytest.mark.slow
 def test_every_framework_is_reported_as_found_or_with_how_to_install_it():
     done = subprocess.run([sys.executable, "-m", "fastgen_rf"], capture_output=True, text=True)
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}

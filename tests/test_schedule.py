@@ -66,7 +66,7 @@ def test_a_shift_that_is_not_positive_is_a_value_error(bad: Any, error: Any) -> 
 @pytest.mark.parametrize("bad", ["3", None, True], ids=repr)
 def test_a_shift_that_is_no_number_is_a_type_error(bad: Any) -> None:
     for call in (lambda: rf.shift_timesteps(0.5, bad), lambda: rf.make_t_list(4, shift=bad)):
-        with pytest.raises(TypeError, match="shift must be a number"):
+        with pytest.raises(TypeError, match="shift must be a real number"):
             call()
 
 

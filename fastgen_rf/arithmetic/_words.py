@@ -44,6 +44,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from fastgen_rf._tracing import evaluated_by_tracer, fixed
 from fastgen_rf.arithmetic import Float32, Functions
 
 _SPLIT = 2.0**29 + 1  # leaves the leading 24 bits of a Python float (Veltkamp)
@@ -113,7 +114,9 @@ class Words:
 
     def __truediv__(self, other: Any) -> Words:
         single = self.single / (other.single if isinstance(other, Words) else other)
-        inverse = _reciprocal(other.rounded(), self.run) if isinstance(other, Words) else _inverse_of_float(other)
+        inverse = (
+            _reciprocal(other.rounded(), self.run) if isinstance(other, Words) else _inverse_of_float(fixed(other))
+        )
         return Words(_product(self.rounded(), inverse, self.run), single, self.run, exact=False)
 
     __radd__ = __add__
@@ -322,6 +325,8 @@ def _ordered_sum(a: Any, b: Any) -> tuple[Any, Any]:
 # Python floats
 
 
+# Dynamo cannot trace float() of a Fraction before PyTorch 2.12.
+@evaluated_by_tracer
 def _inverse_of_float(a: float) -> tuple[float, ...]:
     rest = 1 / Fraction(a)
     words: list[float] = []

@@ -15,7 +15,16 @@ import numpy as np
 from fastgen_rf._numbers import plain
 from fastgen_rf.backends._standard import Backend, may_equal
 
-__all__ = ["FRAMEWORKS", "Backend", "backend_for_draws", "backend_of", "is_number", "may_equal", "of_one_framework"]
+__all__ = [
+    "FRAMEWORKS",
+    "Backend",
+    "backend_for_draws",
+    "backend_of",
+    "check_plain",
+    "is_number",
+    "may_equal",
+    "of_one_framework",
+]
 
 
 def _load_numpy() -> Backend:
@@ -51,6 +60,11 @@ _ARRAYS = (  # torch first: its small operations are the fastest, so that what i
     ("numpy", "generic", _load_numpy),
 )
 FRAMEWORKS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "cupy": _load_cupy}
+_WANTED = {
+    "rng": "a generator (numpy.random.Generator, torch.Generator, cupy.random.Generator), a JAX key, an int or None",
+    "device": "a device of an array framework, its name or None",
+    "dtype": "a dtype of an array framework, its name or None",
+}
 _ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}  # a JAX device's type belongs to jaxlib
 
 
@@ -61,16 +75,50 @@ def backend_of(array: Any, name: str) -> Backend:
         if module is not None and isinstance(array, getattr(module, kind)):
             if load is None:
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
+            if load is _load_numpy and type(array) is not np.ndarray:
+                check_plain(array, name)
             return load()
     from array_api_compat import array_namespace
 
     try:
-        return Backend(array_namespace(array))
+        namespace = array_namespace(array)
     except TypeError:
+        number = "a float or " if name in ("t", "t_next", "u", "time") else ""
         raise TypeError(
-            f"{name} must be an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
+            f"{name} must be {number}an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
+    return _of_standard(namespace, array, name)
+
+
+def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
+    """Backend of a namespace known only through the array API standard, of which ``array`` is an array."""
+    from array_api_compat import device
+
+    try:
+        device(array)
+    except AttributeError:  # MLX 0.32 has the functions of the standard, but not yet the attributes of an array
+        raise TypeError(
+            f"{name} must follow the array API standard, got {namespace.__name__}, whose arrays have no device: "
+            f"pass NumPy arrays and convert the result"
+        ) from None
+    return Backend(namespace)
+
+
+def check_plain(array: Any, name: str) -> None:
+    """Raise TypeError if ``array`` is NumPy's with an arithmetic of its own, which a formula would bypass.
+
+    Such are quantities with units and astropy's masked arrays: of ufuncs (astropy, unyt) or of operators alone
+    (the package quantities). ``np.memmap``, ``np.matrix`` and image loaders' subclasses are data like any other.
+    """
+    kind, plain_kind = type(array), np.ndarray
+    if kind is plain_kind or not isinstance(array, plain_kind):
+        return
+    if kind.__array_ufunc__ is plain_kind.__array_ufunc__ and kind.__add__ is plain_kind.__add__:
+        return
+    raise TypeError(
+        f"{name} must be a plain array, got {kind.__name__}, whose unit or mask would be lost: pass its values alone"
+    )
 
 
 def is_number(time: Any) -> bool:
@@ -80,28 +128,49 @@ def is_number(time: Any) -> bool:
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
-    """``values`` as they are, save that one of JAX's among them makes JAX's of NumPy's arrays, as in all of JAX."""
-    ndarray = np.ndarray  # looked up once
+    """``values``, with JAX arrays in place of the values that ``jax.numpy`` converts.
+
+    These are the objects with a ``__jax_array__`` method (a ``flax.nnx.Param``, for instance) and, if that leaves a
+    JAX array among the values, NumPy arrays.
+    """
+    jax, torch, ndarray = sys.modules.get("jax"), sys.modules.get("torch"), np.ndarray
+    if jax is None or (torch is not None and isinstance(values[0], torch.Tensor)):
+        return values  # nearly every call; torch.compile traces no more than this
+    # The two loops spare calls that are all NumPy's or all JAX's the checks below, which take 1 to 2 us.
     for value in values:
-        if isinstance(value, ndarray):
+        if type(value) is not ndarray and type(value) is not float:
             break
     else:
-        return values  # nearly every call but NumPy's own
-    jax = sys.modules.get("jax")
-    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return values
+    for value in values:
+        if isinstance(value, ndarray) or hasattr(value, "__jax_array__"):
+            break
+    else:
+        return values
+    values = tuple(_converted(jax, value) for value in values)
+    if not any(isinstance(value, jax.Array) for value in values):
         return values
     masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
     return tuple(
-        _as_jax(jax, value) if isinstance(value, np.ndarray) and not isinstance(value, masked) else value
+        _as_jax(jax, value) if isinstance(value, ndarray) and not isinstance(value, masked) else value
         for value in values
     )
 
 
+def _converted(jax: Any, value: Any) -> Any:
+    """The JAX array that ``value`` makes of itself, or ``value``. A tracer's ``__jax_array__`` is None."""
+    convert = getattr(value, "__jax_array__", None)
+    return value if convert is None else _as_jax(jax, convert())
+
+
 def _as_jax(jax: Any, array: Any) -> Any:
-    """NumPy's ``array`` as JAX's; of strings, say, as it is, to be refused by the name that its caller knows."""
+    """``array`` as a JAX array; an array of strings or units is returned and fails the checks by its name."""
+    if isinstance(array, jax.Array):
+        return array
     try:
+        check_plain(array, "")
         return jax.numpy.asarray(array)
-    except TypeError:
+    except (TypeError, ValueError):  # which of the two depends on what it is
         return array
 
 
@@ -111,31 +180,62 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     A NumPy generator serves every framework and so names NumPy only where nothing else names another.
     """
     rng = plain(rng)
-    if isinstance(rng, bool):
-        raise TypeError(f"rng must be a generator, a JAX key, an int or None, got {rng!r}")
+    if isinstance(rng, (bool, str)):
+        raise TypeError(f"rng must be {_WANTED['rng']}, got {rng!r}")
     if isinstance(rng, int) and rng < 0:
-        raise ValueError(f"rng must not be negative where it is an int, got {rng!r}")
+        raise ValueError(f"an integer rng (seed) must be non-negative, got {rng!r}")
+    of_xp = None if xp is None else _of_namespace(xp)
+    if isinstance(rng, np.random.Generator):
+        _check_not_staged(rng)
     says = {
-        "xp": None if xp is None else _of_namespace(xp),
+        "xp": of_xp,
         "rng": None if isinstance(rng, np.random.Generator) else _of_value(rng, "rng"),
-        "device": _of_value(device, "device"),
+        "device": _of_value(device, "device", of_xp),
         "dtype": None if isinstance(dtype, (np.dtype, type)) else _of_value(dtype, "dtype"),
     }
     named = {name: backend for name, backend in says.items() if backend is not None}
     if not named:
         if isinstance(rng, np.random.Generator):
             return _load_numpy()
+        given = {"rng": rng, "device": device, "dtype": dtype}
+        vague = [f"{_described(value)} ({name}={value!r})" for name, value in given.items() if value is not None]
+        if vague:
+            raise TypeError(
+                f"cannot infer the array framework: {' or '.join(vague)} does not identify one; add xp=numpy, torch, "
+                "jax.numpy or cupy, or pass a generator, key, device or dtype of the framework itself"
+            )
         raise TypeError(
-            "rng, xp, device and dtype name no framework: pass rng (a numpy.random.Generator, torch.Generator, JAX key "
-            "or cupy.random.Generator), xp (numpy, torch, jax.numpy, cupy), a torch.device or a torch.dtype"
+            "cannot infer the array framework: pass a generator as rng (numpy.random.Generator, torch.Generator, JAX "
+            "key, cupy.random.Generator), or xp=numpy, torch, jax.numpy or cupy, or a torch.device or torch.dtype"
         )
     (name, backend), *others = named.items()
     for other_name, other in others:
         if other != backend:
-            raise TypeError(f"{name} and {other_name} must name one framework, got {backend.name} and {other.name}")
+            if "rng" in (name, other_name):  # NumPy's RandomState is no generator for any framework: say that first
+                named["rng"].check_rng(rng)
+            raise TypeError(
+                f"{name} and {other_name} belong to different frameworks: got {backend.name} and {other.name}"
+            )
     if not isinstance(rng, (int, np.random.Generator)):
         backend.check_rng(rng)
+    if rng is None and backend.generator == Backend.generator:
+        _check_not_staged(rng)  # a fresh NumPy generator draws
     return backend
+
+
+def _check_not_staged(rng: Any) -> None:
+    """Raise TypeError if JAX is staging a program, in which the numbers of a NumPy generator would be constants.
+
+    While a program is staged, an operation on a constant returns a tracer; under an eager ``grad`` or ``vmap`` it
+    does not. ``stop_gradient`` is the operation that takes least time, and it uses no device.
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(jax.lax.stop_gradient(0.0), jax.core.Tracer):
+        raise TypeError(
+            f"rng must be a JAX key or an int in a function that JAX traces (jit, scan, checkpoint, export, ...), got "
+            f"{type(rng).__name__}: a NumPy generator is read once, while the function is traced, and every call "
+            f"returns the same values; pass a key as an argument, or draw outside and pass the result"
+        )
 
 
 def _of_namespace(xp: Any) -> Backend:
@@ -148,11 +248,15 @@ def _of_namespace(xp: Any) -> Backend:
         raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
     from array_api_compat import array_namespace
 
-    return Backend(array_namespace(xp.asarray(0.0)))
+    array = xp.asarray(0.0)
+    return _of_standard(array_namespace(array), array, "xp")
 
 
-def _of_value(value: Any, name: str) -> Backend | None:
-    """Backend of a framework's generator, device or dtype; None where the value names none."""
+def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | None:
+    """Backend of a framework's generator, device or dtype; None where the value names none.
+
+    A device may be of a library that is no framework, as dpnp's are of dpctl: then ``of_xp`` must take it.
+    """
     if value is None or isinstance(plain(value), (str, int)):
         return None
     torch = sys.modules.get("torch")
@@ -164,5 +268,19 @@ def _of_value(value: Any, name: str) -> Backend | None:
         return load()
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
-        raise TypeError(f"{name} must be a value that an array framework knows, got {type(value).__name__}")
+        if of_xp is not None and of_xp.takes(value):
+            return of_xp
+        # A module or a class, such as numpy.random, is told apart from others by its own name.
+        got = " ".join([type(value).__name__, *filter(None, [getattr(value, "__name__", None)])])
+        raise TypeError(f"unrecognized {name}: got {got}; {name} must be {_WANTED[name]}")
     return Backend(namespace)
+
+
+def _described(value: Any) -> str:
+    """What a value that every framework accepts is, in an error message."""
+    value = plain(value)
+    if isinstance(value, int):
+        return "an int"
+    if isinstance(value, str):
+        return "a string"
+    return "a NumPy dtype" if isinstance(value, np.dtype) else "a type"

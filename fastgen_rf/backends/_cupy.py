@@ -65,7 +65,10 @@ class CupyBackend(NumpyDtypes):
     def check_rng(self, rng: Any) -> None:
         kinds = (cupy.random.Generator, cupy.random.RandomState)
         if rng is not None and not isinstance(rng, kinds):
-            raise TypeError(f"rng must be a cupy.random.Generator, an int or None, got {type(rng).__name__}")
+            raise TypeError(
+                "rng must be a cupy.random.Generator, a numpy.random.Generator, an int or None, "
+                f"got {type(rng).__name__}"
+            )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         if isinstance(rng, int) and rng >> 32:  # of a seed CuPy keeps 32 bits
@@ -88,6 +91,13 @@ class CupyBackend(NumpyDtypes):
             return super().relative_time(formula, t, t_next, rank)
         with (t_next if isinstance(t, float) else t).device:
             return super().relative_time(formula, t, t_next, rank)
+
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        with index.device:
+            table = cupy.empty(len(values), dtype=cupy.float64)
+            for i, value in enumerate(values):  # each by a kernel: a CUDA graph cannot capture a copy from the host
+                table[i] = value
+            return self.astype(table[index], dtype)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
@@ -132,7 +142,7 @@ _OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)  # a b + c in t
 
 def _cast(dtype: Any) -> str:
     """What rounds a double to ``dtype`` Z: float16 once, bfloat16 by way of float32, as NumPy does."""
-    once = np.dtype(dtype).name in ("float64", "float16")
+    once = np.dtype(dtype).name in ("float64", "float16", "int32")
     return "static_cast<Z>({})" if once else "static_cast<Z>(single({}))"
 
 
@@ -182,7 +192,7 @@ def _ordinal(device: Any) -> int | None:
         return int(named[1]) if named[1] else None
     if isinstance(device, (int, np.integer)) and type(device) is not bool and device >= 0:
         return int(device)
-    raise ValueError(f"device must be a cupy.cuda.Device, an index or such as 'cuda:0', got {device!r}")
+    raise ValueError(f"device must be a cupy.cuda.Device, an index or a name such as 'cuda:0', got {device!r}")
 
 
 BACKEND = CupyBackend(cupy)

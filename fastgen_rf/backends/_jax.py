@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,6 +38,9 @@ class JaxBackend(NumpyDtypes):
 
     def device(self, array: Any) -> Any:
         return None if isinstance(array, Tracer) else array.sharding
+
+    def device_name(self, array: Any) -> str:
+        return _platform(self.device(array))
 
     def share_device(self, array: Any, other: Any) -> bool:
         if isinstance(array, Tracer) or isinstance(other, Tracer):
@@ -92,7 +94,8 @@ class JaxBackend(NumpyDtypes):
         typed = isinstance(rng, jax.Array) and jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
         raw = isinstance(rng, jax.Array) and rng.dtype == np.uint32
         if not (typed or raw):
-            raise TypeError(f"rng must be a JAX key or an int for JAX, got {type(rng).__name__}")
+            got = f"an array of dtype {rng.dtype}" if isinstance(rng, jax.Array) else type(rng).__name__
+            raise TypeError(f"rng must be a JAX key, a numpy.random.Generator or an int for JAX, got {got}")
         if rng.ndim != (1 if raw else 0):
             raise ValueError(f"rng must be one JAX key, got keys of shape {rng.shape}: vmap over them")
 
@@ -121,12 +124,14 @@ class JaxBackend(NumpyDtypes):
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
-            return super().map(function, array, name, special)
+            return super().map(function, array, name)  # JAX has special functions
         return _map(function, array)
 
-    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
-        with jax.enable_x64(True):  # for a t in float64
-            return super().count_above(t, rungs)
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        taken = _take(values, dtype, index)
+        if isinstance(index, Tracer) or taken.sharding == index.sharding:
+            return taken
+        return jax.device_put(taken, index.sharding)  # the same placement, with the spec that the caller wrote
 
 
 class _Times(NamedTuple):
@@ -320,6 +325,16 @@ def _timesteps(shape: tuple[Any, ...], draws: Draws, words: Any, order: Any, dty
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
+    with jax.enable_x64(True):
+        # A constant of the program, so that a call transfers nothing. XLA aborts at a constant of a dtype of 6 bits.
+        table = jnp.asarray(np.asarray(values, np.float64 if dtype == np.float64 else np.float32))
+        # On a mesh of Explicit axes a gather is told its sharding.
+        sharding = jax.typeof(index).sharding
+        return table.at[index].get(mode="promise_in_bounds", out_sharding=sharding).astype(dtype)
+
+
 def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
     def on_host(words: Any) -> Any:
         from scipy import special
@@ -381,12 +396,13 @@ def _place(device: Any) -> Any:
     if not isinstance(device, str):
         if device is None or isinstance(device, (jax.Device, Sharding)):
             return device
-        raise TypeError(f"device must be a JAX device, a sharding or a name, got {device!r}")
+        raise TypeError(f"device must be a JAX device, a sharding or a name such as 'cpu:0', got {device!r}")
     platform, _, index = device.partition(":")
     try:
         return jax.devices(platform)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError) as error:  # no such platform, no device of that number, no number
-        raise ValueError(f"device must be one of {', '.join(map(str, jax.devices()))}, got {device!r}") from error
+        names = [f"{each.platform}:{number}" for number, each in enumerate(jax.devices())]
+        raise ValueError(f"device must be one of {', '.join(names)}, got {device!r}") from error
 
 
 def _key(seed: int) -> Any:

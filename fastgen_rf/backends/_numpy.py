@@ -32,7 +32,7 @@ class NumpyDtypes(Backend):
     """What the frameworks share whose dtypes are NumPy's and ml_dtypes': NumPy, JAX and CuPy."""
 
     def is_floating(self, dtype: Any) -> bool:
-        return _is_floating(dtype) and dtype.char != "g"  # longdouble is NumPy's alone
+        return _is_floating(dtype) and dtype.char != "g" and dtype.isnative  # longdouble and ">f4" are NumPy's alone
 
     def dtype(self, dtype: Any) -> Any:
         return numpy_dtype(np.float32 if dtype is None else dtype)
@@ -98,7 +98,7 @@ class NumpyBackend(NumpyDtypes):
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         if device is not None and not (isinstance(device, str) and device == "cpu"):
-            raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}")
+            raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}; name another framework with xp")
         return values.astype(dtype)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:

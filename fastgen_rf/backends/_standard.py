@@ -8,9 +8,8 @@ or on float32 words where the device has none; timesteps drawn and inverted on t
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -66,13 +65,20 @@ class Backend:
 
     def is_floating(self, dtype: Any) -> bool:
         """Whether ``dtype`` is a real floating dtype of this framework."""
-        return bool(self.xp.isdtype(dtype, "real floating"))
+        try:
+            return bool(self.xp.isdtype(dtype, "real floating"))
+        except TypeError:  # what is none of its dtypes, as array_api_strict and sparse have it
+            return False
 
     def device(self, array: Any) -> Any:
         """Device that ``array`` lives on."""
         from array_api_compat import device
 
         return device(array)
+
+    def device_name(self, array: Any) -> str:
+        """Device that ``array`` lives on, as an error message names it."""
+        return str(self.device(array))
 
     def share_device(self, array: Any, other: Any) -> bool:
         """Whether the two can be computed with together."""
@@ -102,6 +108,18 @@ class Backend:
     def devices(self) -> list[Any]:
         """Devices that this machine offers."""
         return list(self.xp.__array_namespace_info__().devices())
+
+    def takes(self, device: Any) -> bool:
+        """Whether this framework makes arrays on ``device``."""
+        try:
+            if device in self.devices():
+                return True
+            placed = self.device(self.xp.empty(0, device=device))
+        except Exception:  # each namespace has its own
+            return False
+        # dpnp lists SYCL's devices, but its arrays have devices of another type, and names serve it, too. dask takes
+        # any value, and places on its only device.
+        return placed not in self.devices()
 
     def to_host(self, array: Any) -> Any:
         """``array`` as a NumPy array, once it is computed."""
@@ -147,12 +165,20 @@ class Backend:
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
         """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
-        with np.errstate(divide="ignore"):  # many a namespace computes by NumPy, and a label may be infinite
-            return self._relabelled(formula, time)
+        # Many a namespace computes by NumPy, and a label may be infinite, or beyond float64.
+        with np.errstate(divide="ignore", over="ignore"):
+            label = self._label(formula, time)
+        return self.astype(label, time.dtype)
 
-    def _relabelled(self, formula: TimeMap, time: Any) -> Any:
-        wide = self._wide(time, time.ndim)
-        return self._narrow(formula(wide, self._functions(wide)), time.dtype)
+    def _label(self, formula: TimeMap, time: Any) -> Any:
+        """``formula(time)`` in float64, or on words of float32: at the ends words are NaN, and float32 is exact."""
+        if self.has_float64(self.device(time)):
+            return formula(self.astype(time, self.xp.float64), self.functions)
+        single = self.astype(time, self.xp.float32)
+        is_end = (single == 0) | (single == 1) | (single == math.inf)
+        # No end reaches the words: in reverse mode their slope there, NaN, would survive the select.
+        inside = Words.of(self.xp.where(is_end, 0.5, single), self.float32)
+        return self.xp.where(is_end, formula(single, self.functions), formula(inside, WORDS).float32())
 
     def _wide(self, array: Any, rank: int) -> Any:
         """A float as it is, an array in float64 or as words of float32, with trailing axes up to ``rank``."""
@@ -176,10 +202,15 @@ class Backend:
 
         ``name`` is what the caller knows the array by.
         """
-        if special or not self.has_float64(self.device(array)):
+        if special:
             raise TypeError(
-                f"{name} is an array of {self.name} on a device without float64 or special functions: "
-                f"pass a NumPy array as {name} and move the result"
+                f"{name} is an array of {self.name}, which has no special functions: pass a NumPy array as {name} and "
+                "convert the result"
+            )
+        if not self.has_float64(self.device(array)):
+            raise TypeError(
+                f"{name} is on device {self.device_name(array)}, which lacks float64: pass a NumPy array as {name} and "
+                "move the result to the device"
             )
         return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
 
@@ -193,6 +224,11 @@ class Backend:
         """Find this framework's dtype of that name; float32 if None."""
         if dtype is None:
             return self.xp.float32
+        if isinstance(dtype, str) and dtype != "float":  # NumPy's is float64, everywhere here, and PyTorch's float32
+            # The framework's own name first: NumPy knows bfloat16 and float8 only once ml_dtypes has been imported.
+            named = getattr(self.xp, dtype, None)
+            if named is not None and self.is_floating(named):
+                return named
         if isinstance(dtype, (np.dtype, type, str, int)):  # an int names none, and NumPy says so
             dtype = getattr(self.xp, numpy_dtype(dtype).name, dtype)
         return dtype
@@ -223,14 +259,15 @@ class Backend:
         """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
-    def count_above(self, t: Any, rungs: Sequence[float]) -> Any:
-        """How many of ``rungs``, which t's dtype can hold, lie above each ``t``, as int32."""
-        return reduce(operator.add, [self.astype(t < rung, self.xp.int32) for rung in rungs])
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        """Elements of ``values``, which ``dtype`` can hold, at an array of indices, in its shape and on its device."""
+        table = self.from_host(np.asarray(values), self.device(index), dtype)
+        return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,))), index.shape)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
-        if device is not None and device not in self.devices():  # of which dask's asarray may take any
-            raise ValueError(f"device must be one of {', '.join(map(str, self.devices()))}, got {device!r}")
+        if device is not None and not self.takes(device):
+            raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
         if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
             host = values.astype(dtype)
         else:
@@ -243,6 +280,12 @@ def numpy_dtype(dtype: Any) -> Any:
     try:
         return np.dtype(dtype)
     except TypeError:
+        if isinstance(dtype, str):
+            # NumPy knows bfloat16, float8 and the like once ml_dtypes has been imported.
+            with suppress(ImportError, TypeError):
+                import ml_dtypes  # noqa: F401
+
+                return np.dtype(dtype)
         raise TypeError(f"dtype must be a real floating dtype, got {dtype!r}") from None
 
 

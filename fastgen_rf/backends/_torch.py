@@ -15,41 +15,43 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch._C._functorch import is_legacy_batchedtensor
-from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
+from fastgen_rf._tracing import fixed
 from fastgen_rf._typing import Formula, TimeFormula, TimeMap
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, part
 from fastgen_rf.arithmetic._slope import Slope, coefficients
 from fastgen_rf.arithmetic._slope import functions as slopes
 from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
+from fastgen_rf.backends._torch_internals import (
+    follows,
+    guard_or_true,
+    in_dispatch_mode,
+    in_function_mode,
+    is_zero_tensor,
+)
 from fastgen_rf.backends._torch_tensors import (
     FUNCTIONS,
     double,
     float32,
+    found_float64,
     functions,
     is_stubborn,
     leading,
     loaded,
     memory_order,
+    named_device,
     needs_gradient,
     permuted,
     placed,
     savable,
     summed,
+    table,
     widened,
 )
 
-try:
-    from torch.fx.experimental.symbolic_shapes import guard_or_true as _guard_or_true
-except ImportError:  # before torch 2.8, where bool() of a size that changes is not traced
-
-    def _guard_or_true(a: Any) -> Any:  # type: ignore[misc]
-        return a
-
-
 _CPU = torch.device("cpu")
+_PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
@@ -64,7 +66,7 @@ class TorchBackend(Backend):
     generator = "torch.Generator"
 
     def is_floating(self, dtype: Any) -> bool:
-        return isinstance(dtype, torch.dtype) and dtype.is_floating_point  # NumPy's longdouble is none
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
 
     def device(self, array: Any) -> torch.device:
         device: torch.device = array.device
@@ -78,7 +80,7 @@ class TorchBackend(Backend):
         if not torch.compiler.is_compiling() or len(shape) != len(other):
             return bool(shape == other)
         for n, m in zip(shape, other, strict=True):
-            if not _guard_or_true(n == m):
+            if not guard_or_true(n == m):
                 return False
             torch._check(n == m)  # type: ignore[no-untyped-call]  # of sizes that are not known until the call, it makes an assertion then
         return True
@@ -102,7 +104,7 @@ class TorchBackend(Backend):
         return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device == _CPU or device.type != "mps")
+        return bool(device == _CPU or device.type in ("cuda", "meta", "cpu") or found_float64(device))
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]
@@ -134,7 +136,8 @@ class TorchBackend(Backend):
     def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
         device = first.device
         if not self.has_float64(device):
-            return super().evaluate(formula, first, second, t, dtype)
+            # Dynamo would compute with a float t that differs from call to call in float32.
+            return super().evaluate(formula, first, second, fixed(t), dtype)
         if type(t) is not float and t.device != device:
             t = placed(t, device)
         return _evaluate(formula, first, second, t, dtype)
@@ -145,7 +148,7 @@ class TorchBackend(Backend):
             return super().relative_time(formula, t, t_next, rank)
         device = t_next.device if numbers[0] or (t.device.type == "cpu" and not numbers[1]) else t.device
         if not self.has_float64(device):
-            return super().relative_time(formula, t, t_next, rank)
+            return super().relative_time(formula, fixed(t), fixed(t_next), rank)
         wide: list[Any] = [
             time if type(time) is float else widened(placed(time, device), rank, copy=True) for time in (t, t_next)
         ]
@@ -155,7 +158,8 @@ class TorchBackend(Backend):
         return formula(wide[0], wide[1], FUNCTIONS)
 
     def relabel(self, formula: TimeMap, time: Any) -> Any:
-        return self._relabelled(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        label = self._label(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
+        return self.astype(label, time.dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)
@@ -163,10 +167,12 @@ class TorchBackend(Backend):
 
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, torch.Generator):
-            raise TypeError(f"rng must be a torch.Generator, an int or None, got {type(rng).__name__}")
+            raise TypeError(
+                f"rng must be a torch.Generator, a numpy.random.Generator, an int or None, got {type(rng).__name__}"
+            )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        device = rng.device if device is None and isinstance(rng, torch.Generator) else _device(device)
+        device = rng.device if device is None and isinstance(rng, torch.Generator) else named_device(device)
         draw = draws.__call__  # before 2.13 dynamo hashes, and finds empty, a frozen object made in its trace
         if isinstance(rng, int):
             if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
@@ -187,23 +193,18 @@ class TorchBackend(Backend):
         return tuple(self.astype(t, dtype).to(device).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        return torch.as_tensor(values, device="cpu").to(dtype).to(_device(device))
+        return torch.as_tensor(values, device="cpu").to(dtype).to(named_device(device))
+
+    def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
+        # float32 holds every value of a narrower dtype, and indexing does not exist for each of those.
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        return self.astype(table(values, wide, index.device)[index], dtype)
 
     def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
-            return super().map(function, array, name, special)
+            return super().map(function, array, name)  # torch has special functions
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
-
-
-def _device(device: Any) -> torch.device:
-    """The device that is asked for, or the default one."""
-    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
-        return torch.empty(0).device
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be one that torch knows, got {device!r}") from None
 
 
 def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
@@ -227,7 +228,7 @@ def _evaluate_in_one_pass(formula: Formula, first: Any, second: Any, t: Any, dty
     """Evaluate ``formula`` in one kernel, in one block or in several, but where a mode is to see the operations."""
     like = second if type(first) is float else first
     fused = like.device.type in _FUSED_ON
-    if torch._C._len_torch_dispatch_stack() or (torch._C._len_torch_function_stack() and not fused):
+    if in_dispatch_mode() or (in_function_mode() and not fused):
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     if fused:
         return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
@@ -281,7 +282,7 @@ def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, l
             raise  # the plain expression takes more
         if like.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():  # what a capture forbids may pass
             _serves[like.device] = False
-            message = f"Triton failed on {like.device}, plain tensor operations do its work: {error}"
+            message = f"Triton failed on {like.device}; using plain tensor operations instead: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
     return out
@@ -302,11 +303,7 @@ def _fits_one_pass(
         and type(t) in _PLAIN
         and like.layout is torch.strided
         and (type(first) is float or type(second) is float or first.stride() == second.stride())
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._is_tracing()
-        and _len_torch_dispatch_stack_pre_dispatch() == 0  # type: ignore[no-untyped-call]
-        and not any(isinstance(a, torch.Tensor) and is_legacy_batchedtensor(a) for a in (first, second, t))
+        and not follows(first, second, t)
         and (order := order or memory_order(like)) is not None
         and (kind not in _FUSED_ON or _fits_one_kernel(formula, first, second, t, like, order))
     )
@@ -321,7 +318,7 @@ def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: An
     if not isinstance(formula, FunctionType):
         return False
     for array in (first, second, t):
-        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or array._is_zerotensor()):
+        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or is_zero_tensor(array)):
             return False
     if type(t) is not float:
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
@@ -354,8 +351,9 @@ _kept = Scratch()
 
 
 def _make_scratch() -> Any:
+    # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
     with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
-        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu")
+        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
 
 
 class _OnePass(torch.autograd.Function):
@@ -391,7 +389,7 @@ class _OnePass(torch.autograd.Function):
             grad = grad.clone()  # a kernel reads dense memory alone: one array more, for several in float64
         like = grad if dense else torch.empty_like(grad, device="meta")  # expanded by a sum, most often
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
-        unwatched = in_blocks and not torch._C._len_torch_dispatch_stack()
+        unwatched = in_blocks and not in_dispatch_mode()
         if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, memory_order(like)):
             gradients, sums = _backward_in_blocks(ctx.formula, grad, like, (first, second), time, dtypes)
         else:
@@ -418,6 +416,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
     source, layout, time = permuted(order, grad, like, t)
     inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
     fn = functions(t)
+    units = [unit for unit in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True) if unit[1] is not None]
     with _kept.taken(_make_scratch) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
@@ -427,12 +426,12 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
                     product = loaded(array[index], two, strides) * block.values
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
-            for unit, output in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True):
-                if output is not None:
-                    if block is None:
-                        block = loaded(source[index], one, strides)
-                    output[index] = (block * formula(*unit, part(time, index), fn)).values
-                    block = None  # overwritten
+            wide = block.values
+            for unit, output in units:
+                # The last product overwrites the loaded gradient. One before it goes to the other scratch block:
+                # loading the gradient a second time takes 3 to 8 % of a call.
+                scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
+                output[index] = torch.mul(wide, formula(*unit, part(time, index), fn), out=scaled)
     return gradients, sums
 
 

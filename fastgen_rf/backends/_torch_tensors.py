@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
-from torch._C._functorch import is_legacy_batchedtensor
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Functions
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._words import leading_bits
+from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
 
 
 def needs_gradient(array: Any) -> bool:
@@ -80,6 +81,8 @@ def savable(array: Any) -> Any:
 
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
+    if order == list(range(len(order))):
+        return list(arrays)  # nothing to permute, as nearly always; six views in a backward pass take 10 us
     return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
 
 
@@ -95,6 +98,44 @@ def summed(grad: Any, array: Any, shape: Any) -> Any:
         here = part(total, index)
         here += (grad[index].double() * array[index].double()).sum_to_size(here.shape)
     return total
+
+
+def named_device(device: Any) -> torch.device:
+    """The device that is asked for, or the default one."""
+    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
+        return torch.empty(0).device
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
+
+
+# The table that entries of a t_list are taken from
+
+_KEEPS_TABLES = ("cuda",)  # device types where a copy from the host would wait, and streams and graphs exist
+
+
+def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
+    if device.type == "cpu" or torch.compiler.is_compiling():  # a compiled program keeps it as a constant on its device
+        return torch.tensor(values, dtype=dtype, device=device)
+    watched = in_dispatch_mode() or in_transform()
+    # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
+    if device.type not in _KEEPS_TABLES or watched or torch.cuda.is_current_stream_capturing():
+        return _filled(values, dtype, device)
+    return _kept_table(values, dtype, device, torch.cuda.current_stream(device))
+
+
+@functools.lru_cache
+def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device, stream: Any) -> Any:
+    """Tensor of ``values``, for one stream: another one might read it before it is filled."""
+    with torch.inference_mode(False):  # an inference tensor would be one in every later call
+        return _filled(values, dtype, device)
+
+
+def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensor of ``values``, each of them an argument of a kernel, which a CUDA graph can capture."""
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
 class InPlaceTensor(InPlace):
@@ -176,16 +217,16 @@ def _leading(a: Any) -> Any:
 
 def _leading_eagerly(a: Any) -> Any:
     """The same in half the time, and by sums under the old vmap, which has no views of bits."""
-    if is_legacy_batchedtensor(a):
+    if in_old_vmap(a):
         return leading_bits(a)
     return (a.view(torch.int32) + _HALF).bitwise_and_(_MASK).view(torch.float32)
 
 
 def float32() -> Float32:
     """What serves a call from here: for eyes that look on, nothing in place and no tensors but the call's."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or in_dispatch_mode():
         return _TRACED
-    return _MAPPED if torch._C._are_functorch_transforms_active() else _EAGER
+    return _MAPPED if in_transform() else _EAGER
 
 
 # As torch makes them of Python numbers, but for each call anew.
@@ -193,3 +234,33 @@ _HALF, _MASK = (torch.tensor(number, dtype=torch.int32, device="cpu") for number
 _EAGER = Float32(torch, _plus, _add_to, _leading_eagerly)
 _TRACED = Float32(torch, _plus, _plus, _leading)
 _MAPPED = Float32(torch, _plus, _plus, leading_bits)  # torch 2.6 maps no view of bits
+
+
+# Devices whose type does not tell whether they compute in float64
+
+
+def found_float64(device: torch.device) -> bool:
+    """Whether ``device`` computes in float64, asked once."""
+    if device.type == "mps":
+        return False
+    if device not in _found:
+        if device.type != "xpu" and in_dispatch_mode():
+            return False  # under a fake tensor mode nothing is computed that would tell; float32 always serves
+        try:
+            _found[device] = _computes_float64(device)
+        except Exception:  # each device type has its own
+            _found[device] = False
+    return _found[device]
+
+
+# torch.compile calls the function while it traces and keeps the answer, since it could not trace the question. The
+# decorator torch.compiler.assume_constant_result does the same, but imports Dynamo, which takes a second.
+found_float64._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_found: dict[torch.device, bool] = {}
+
+
+def _computes_float64(device: torch.device) -> bool:
+    if device.type == "xpu":  # Intel's data center GPUs have float64, its Arc GPUs do not
+        return bool(torch.xpu.get_device_capability(device)["has_fp64"])
+    one = torch.ones((), dtype=torch.float64, device=device)
+    return bool((one + 2.0**-40 - one).item() == 2.0**-40)  # a device may take float64 and compute in float32

@@ -42,7 +42,7 @@ def test_the_settings_are_those_of_the_jax_program():
         ("\npred_type: flow", "\npred_type: x0", "pred_type must be 'flow' here, got 'x0'"),
         ("guidance_scale: ", "guidance_scale: 5.0", "guidance_scale must be None here, got 5.0"),
         ("student_sample_steps: 2", "student_sample_steps: 4", "t_list must have a rung for each"),
-        ("t_list: [0.999", "t_list: [1.999", "t_list must descend strictly from at most 1 to 0"),
+        ("t_list: [0.999", "t_list: [1.999", "t_list must be strictly decreasing, start at <= 1"),
     ],
 )
 def test_settings_that_the_program_cannot_follow_are_refused(tmp_path, written, instead, message):

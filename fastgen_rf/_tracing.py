@@ -1,0 +1,77 @@
+"""What a trace by ``torch.compile`` or ``torch.export`` needs beyond the eager code.
+
+Dynamo, the tracer of both, runs the package's own code. It follows plain Python, but it has no ``repr`` of a number
+whose value is not fixed, and it turns NumPy's functions into tensor operations. Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["evaluated_by_tracer", "fixed", "is_traced", "lies_in", "shown"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def is_traced() -> bool:
+    """Whether PyTorch traces this call."""
+    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)  # None while another thread imports torch
+    return compiler is not None and bool(compiler.is_compiling())
+
+
+def evaluated_by_tracer(function: FunctionT) -> FunctionT:
+    """Mark a pure function of :func:`fixed` numbers and strings, which Dynamo then calls instead of tracing it.
+
+    Its result is a constant of the compiled program, with the bits that NumPy or SciPy give. An object that was made in
+    the trace must not be an argument: Dynamo passes it on without its attributes.
+    ``torch.compiler.assume_constant_result`` sets the same attribute, and would import PyTorch. A release of PyTorch
+    that does not know the attribute traces the function, as it would without it.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def fixed(value: Any) -> Any:
+    """Return ``value``; if it is a float or an int, a trace is compiled for this value alone.
+
+    Dynamo makes text of a number by a guard on its value, and ``repr`` of a float has all of its digits.
+    """
+    if isinstance(value, bool) or not isinstance(value, (float, int)) or not is_traced():
+        return value
+    kind = float if isinstance(value, float) else int
+    number = kind(value)
+    # The comparison stops the trace of a number that is not known until the call, with Dynamo's message on those.
+    return kind(f"{number!r}") if number > 0 or number <= 0 else number
+
+
+def lies_in(number: float, low: float, high: float) -> bool:
+    """Whether ``number`` lies in [low, high]; True if a trace leaves its value open (``tensor.item()``)."""
+    if not is_traced():
+        return low <= number <= high
+    import torch.fx.experimental.symbolic_shapes as symbolic_shapes
+
+    # Not before torch 2.8, which stops here if the value is open; Dynamo follows no failing import.
+    known: Any = getattr(symbolic_shapes, "guard_or_true", bool)
+    return bool(known(low <= number) and known(number <= high))
+
+
+def shown(value: Any) -> str:
+    """``repr(value)`` for an error message; in a trace a text that Dynamo can make."""
+    if not is_traced():
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return shown(value.item())
+    # float() and int() make numbers of what Dynamo has for arguments that differ from call to call.
+    if isinstance(value, float):
+        return f"{float(value)!r}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{int(value)!r}"
+    if value is None or isinstance(value, (bool, str)):
+        return repr(value)
+    return type(value).__name__

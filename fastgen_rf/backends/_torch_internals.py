@@ -1,0 +1,80 @@
+"""Every look at PyTorch's private names: who else follows the operations on a tensor, and how sizes are compared.
+
+Nothing here computes. The names may disappear with any release of PyTorch, so none of them is needed: in place of a
+missing name stands a function that returns True. The answer is then "yes, something follows the operations", and plain
+tensor operations do the work. They are slower, and right under everything.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+import torch
+
+
+def _private(path: str) -> Any:
+    """Look up a function below ``torch``; the one returned for a missing name returns True."""
+    try:
+        return attrgetter(path)(torch)
+    except AttributeError:
+        return lambda *_: True
+
+
+_count_dispatch_modes = _private("_C._len_torch_dispatch_stack")
+_count_dispatch_modes_before_autograd = _private("_ops._len_torch_dispatch_stack_pre_dispatch")
+_count_function_modes = _private("_C._len_torch_function_stack")
+_are_transforms_active = _private("_C._are_functorch_transforms_active")
+_is_tracing = _private("_C._is_tracing")
+_is_in_old_vmap = _private("_C._functorch.is_legacy_batchedtensor")
+_is_zero_tensor = _private("_is_zerotensor")
+
+
+def in_dispatch_mode() -> bool:
+    """Whether a ``TorchDispatchMode`` sees each operation: FakeTensorMode, make_fx, a counter of operations."""
+    return bool(_count_dispatch_modes())
+
+
+def in_function_mode() -> bool:
+    """Whether a ``TorchFunctionMode`` sees each call of torch."""
+    return bool(_count_function_modes())
+
+
+def in_transform() -> bool:
+    """Whether a transform of ``torch.func`` is active: vmap, grad, jvp."""
+    return bool(_are_transforms_active())
+
+
+def in_old_vmap(tensor: torch.Tensor) -> bool:
+    """Whether the tensor belongs to the vmap of ``autograd.grad(is_grads_batched=True)``."""
+    return bool(_is_in_old_vmap(tensor))
+
+
+def is_zero_tensor(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a zero without memory, as forward mode makes them."""
+    return bool(_is_zero_tensor(tensor))
+
+
+def follows(*operands: Any) -> bool:
+    """Whether something else than autograd or a mode follows operations on these tensors and floats.
+
+    That is a transform of ``torch.func``, forward mode, ``torch.jit.trace``, a trace above autograd or the old vmap.
+    """
+    return bool(
+        _are_transforms_active()
+        or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
+        or _is_tracing()
+        or _count_dispatch_modes_before_autograd()
+        or any(isinstance(x, torch.Tensor) and _is_in_old_vmap(x) for x in operands)
+    )
+
+
+def guard_or_true(condition: Any) -> Any:
+    """Decide a comparison of sizes under a compiler; True if that has to wait until the call.
+
+    PyTorch before 2.8 lacks the function: there the condition itself is returned, whose bool() is not traced.
+    """
+    # Imported here because it imports sympy, which takes 0.3 s; a compiler has imported it already.
+    import torch.fx.experimental.symbolic_shapes as shapes
+
+    return shapes.guard_or_true(condition) if hasattr(shapes, "guard_or_true") else condition

@@ -1,0 +1,256 @@
+"""JAX, derivatives: dtypes, shapes of t, one argument alone, numbers as times, higher orders, memory.
+
+Derivatives of each function in float32 are in test_features.py, compositions of transformations in
+test_compositions.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+from tests import exact
+from tests.backends.jax.helpers import FOUR, TWO, arrays
+from tests.catalogue import ROWS, TIMES, Row
+
+STEP = ROWS["ode_step"]
+jit_or_not = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
+def exact_slope(row: Row, at: int, *arguments: Any) -> Any:
+    """Exact derivative for the argument at position ``at``, for each element."""
+    return exact.elementwise(exact.partial(row.exact, at), [np.asarray(x, np.float64) for x in arguments])
+
+
+def assert_close(got: Any, wanted: Any, dtype: str = "float32", ulps: float = 1.0) -> None:
+    assert got.dtype == jnp.dtype(dtype)
+    exact.assert_rounded(np.asarray(got).astype(np.float64), wanted, 1e-15, dtype, ulps)
+
+
+# Values
+
+
+def test_gradients_of_bfloat16_arguments_are_rounded_once() -> None:
+    x, y, t = arrays(4, 5, dtype=jnp.bfloat16)
+    weight = jnp.asarray(np.random.default_rng(1).standard_normal((4, 5)), jnp.bfloat16)
+    found = jax.jit(lambda *x: [jax.vjp(row, *x)[1](weight) for row in FOUR])(x, y, t)
+    for row, gradients in zip(FOUR, found, strict=True):
+        for at, (got, dtype) in enumerate(zip(gradients, ("bfloat16", "bfloat16", "float32"), strict=True)):
+            wanted = exact_slope(row, at, x, y, t) * np.asarray(weight, np.float64)
+            assert_close(got, wanted.sum(1) if at == 2 else wanted, dtype, 0.5)
+
+
+def test_the_gradient_of_t_is_summed_over_the_elements_that_t_was_used_for() -> None:
+    x, y, _ = arrays(4, 5)
+    axes: dict[tuple[int, ...], tuple[int, ...]] = {(): (0, 1), (1,): (0, 1), (1, 5): (0,), (4, 1): (1,), (4, 5): ()}
+    rng = np.random.default_rng(1)
+    times = [jnp.asarray(rng.uniform(0.1, 0.9, shape), jnp.float32) for shape in axes]
+
+    def gradients(times: list[Any]) -> list[Any]:
+        return [[jax.grad(lambda s, row=row: row(x, y, s).sum())(t) for t in times] for row in TWO]
+
+    for row, found in zip(TWO, jax.jit(gradients)(times), strict=True):
+        for got, t in zip(found, times, strict=True):
+            assert_close(got, np.asarray(exact_slope(row, 2, x, y, t).sum(axes[t.shape])).reshape(t.shape))
+
+
+def test_a_derivative_along_one_argument_alone() -> None:
+    x, y, t = arrays(4, 5)
+    rows = [*FOUR, STEP]
+    arguments, moves = (x, y, t, t * t), (y, x, t, 1 - t)
+
+    def along(row: Row, at: int) -> Any:
+        mine = arguments[: len(row.takes)]
+        return jax.jvp(lambda x: row(*mine[:at], x, *mine[at + 1 :]), (mine[at],), (moves[at],))[1]
+
+    def tangents() -> list[list[Any]]:
+        return [[along(row, at) for at in range(len(row.takes))] for row in rows]
+
+    for row, found in zip(rows, jax.jit(tangents)(), strict=True):
+        for at, got in enumerate(found):
+            move = np.asarray(moves[at], np.float64).reshape((4, -1))
+            assert_close(got, exact_slope(row, at, *arguments[: len(row.takes)]) * move)
+
+
+def test_both_modes_differentiate_every_pair_of_time_parameterizations() -> None:
+    """The middle level of each is where its formula changes branches."""
+    levels = {
+        source: jnp.asarray([0.25, middle, 1.25 if source in ("angle", "sigma", "log_snr") else 0.9], jnp.float32)
+        for source, middle in [("rf", 0.5), ("angle", np.pi / 4), ("sigma", 1.0), ("log_snr", 0.0), ("alpha_bar", 0.5)]
+    }
+
+    def derivatives() -> list[tuple[Any, Any]]:
+        given = [(row, levels[row.options["source"]]) for row in TIMES]
+        return [
+            (jax.grad(lambda x, row=row: row(x).sum())(x), jax.jvp(row, (x,), (jnp.ones_like(x),))[1])
+            for row, x in given
+        ]
+
+    for row, found in zip(TIMES, jax.jit(derivatives)(), strict=True):
+        for got in found:
+            assert_close(got, exact_slope(row, 0, levels[row.options["source"]]))
+
+
+@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint], ids=["jit", "remat"])
+@pytest.mark.parametrize(("source", "target", "slope"), [("score", "eps", -0.5), ("eps", "score", -2.0)])
+def test_the_gradient_of_vmap_over_an_array_that_the_formula_ignores(
+    around: Any, source: str, target: str, slope: float
+) -> None:
+    def convert(pred: Any, x_t: Any) -> Any:
+        return rf.convert_prediction(pred, x_t, 0.5, source=source, target=target)
+
+    def loss(pred: Any, x_t: Any) -> Any:
+        return jax.vmap(around(convert), in_axes=(None, 0))(pred, x_t).sum()
+
+    for_pred, for_x_t = jax.grad(loss, argnums=(0, 1))(jnp.ones(3), jnp.ones((2, 3)))
+    np.testing.assert_array_equal(for_pred, np.full(3, 2 * slope))
+    np.testing.assert_array_equal(for_x_t, np.zeros((2, 3)))
+
+
+# Python floats and NumPy's float64 as times, which JAX traces as float32
+
+X, Y, T = arrays(4, 5)
+HOST_T = np.asarray(T, np.float64)
+OF_TIME = [  # functions of one time, and their exact values as functions of that time and the arrays
+    (lambda t: rf.x0_to_eps(X, Y, t), lambda t, x, y: ROWS["x0_to_eps"].exact(x, y, t)),
+    (lambda t: rf.ode_step(X, Y, t, 0.125), lambda t, x, y: STEP.exact(x, y, t, exact.mp.mpf(0.125))),
+    (lambda t: rf.ode_step(X, Y, 0.875, t), lambda t, x, y: STEP.exact(x, y, exact.mp.mpf(0.875), t)),
+    (lambda t: rf.rf_alpha(t) * X[:, 0], lambda t, x, y: (1 - t) * x),
+    (lambda t: rf.shift_timesteps(t, 3.0) * X[:, 0], lambda t, x, y: exact.shift(t, 3) * x),
+]
+
+
+def exact_at(value: Any, t: Any, order: int, columns: int) -> Any:
+    """Exact derivative in t of the given order, for each element."""
+    for _ in range(order):
+        value = exact.partial(value, 0)
+    x, y = (np.asarray(a, np.float64)[:, :columns] for a in (X, Y))
+    times = np.broadcast_to(np.reshape(np.asarray(np.float32(t), np.float64), (-1, 1)), x.shape)
+    return exact.elementwise(value, [times, x, y])
+
+
+@jit_or_not
+@pytest.mark.parametrize(
+    ("primal", "tangent"),
+    [(0.4, 1.0), (np.float64(0.4), np.float64(1.0)), (jnp.float32(0.4), 1.0), (HOST_T, np.ones(4))],
+    ids=["floats", "NumPy numbers", "one float", "NumPy arrays"],
+)
+def test_jvp_takes_numbers_and_numpy_arrays_as_jax_does(primal: Any, tangent: Any, jit: Any) -> None:
+    """As MeanFlow writes it: ``jvp(u, (z, r, t), (v, 0.0, 1.0))``."""
+    functions = OF_TIME if jit is jax.jit else OF_TIME[1:4:2]
+    found = jit(lambda: [jax.jvp(function, (primal,), (tangent,)) for function, _ in functions])()
+    for (_, value), (got, slope) in zip(functions, found, strict=True):
+        columns = got.size // 4
+        for order, result in enumerate((got, slope)):  # a product with X is another rounding
+            assert_close(result.reshape(4, -1), exact_at(value, primal, order, columns), ulps=2.0)
+
+
+@jit_or_not
+def test_derivatives_in_a_float_are_those_in_a_float32(jit: Any) -> None:
+    def derivatives(t: Any) -> list[Any]:
+        return [
+            (jax.jacfwd(f)(t), jax.linearize(f, t)[1](jnp.ones_like(t)), jax.grad(lambda t, f=f: f(t).sum())(t))
+            for f, _ in (OF_TIME if jit is jax.jit else OF_TIME[:1])
+        ]
+
+    ours, wanted = jit(lambda: (derivatives(0.4), derivatives(jnp.float32(0.4))))()
+    for got, other in zip(jax.tree.leaves(ours), jax.tree.leaves(wanted), strict=True):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, other, rtol=3e-7)
+
+
+@jit_or_not
+def test_numpys_float64_arrays_are_float32_to_jvp_and_vmap(jit: Any) -> None:
+    def results(x: Any, y: Any, t: Any) -> list[Any]:
+        tangents = [jax.jvp(lambda x, y, row=row: row(x, y, 0.3), (x, y), (y, x)) for row in TWO]
+        return [*jax.tree.leaves(tangents), jax.vmap(OF_TIME[0][0])(t)]
+
+    host = [np.asarray(a, np.float64) for a in (X, Y, T)]
+    for got, wanted in zip(jit(lambda: results(*host))(), results(X, Y, T), strict=True):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, wanted, rtol=3e-7)
+
+
+def test_third_derivatives_in_a_float_are_made_in_float64() -> None:
+    """JAX applies its own rules outside of the float64 scope, where some of their constants would be float32."""
+
+    def third(function: Any) -> Any:
+        return jax.jacfwd(jax.jacfwd(jax.jacrev(function)))(0.4)
+
+    found = jax.jit(lambda: [third(function) for function, _ in OF_TIME])()
+    for (_, value), got in zip(OF_TIME, found, strict=True):
+        wanted = exact_at(value, 0.4, 3, got.size // 4).astype(np.float64)
+        np.testing.assert_allclose(np.reshape(got, (4, -1)), wanted, rtol=1e-6, atol=1e-6)
+
+
+# Memory
+
+SAVED = {"add_noise": (0, 0, 2), "x0_to_eps": (0, 0, 2), "pred_x0_from_flow": (0, 0, 1)}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_gradient_saves_the_arrays_that_it_needs_and_no_others(name: str) -> None:
+    x, y, t = arrays(4, 30, dtype=jnp.bfloat16)
+    for at, needed in enumerate(SAVED[name]):
+        given = (x, y, t)
+
+        def call(z: Any, at: int = at, given: Any = given) -> Any:
+            return ROWS[name](*given[:at], z, *given[at + 1 :])
+
+        saved = jax.tree.leaves(jax.vjp(call, given[at])[1])
+        large = [array for array in saved if array.size > t.size]
+        assert len(large) <= needed
+        assert {array.dtype for array in large} <= {jnp.dtype(jnp.bfloat16)}
+        assert not any(array.dtype == np.float64 for array in saved)
+
+
+def test_all_gradients_save_at_most_the_two_arrays_and_the_times_at_their_own_dtypes() -> None:
+    x, y, _ = arrays(4, 30, dtype=jnp.bfloat16)
+    t = jnp.full((4, 1), 0.5, jnp.float32)
+    for row, arguments in [*((row, (x, y, t)) for row in TWO), (STEP, (x, y, t, 0.5 * t))]:
+        saved = [array for array in jax.tree.leaves(jax.vjp(row, *arguments)[1]) if array.ndim]
+        assert [array.dtype for array in saved if array.size == x.size] == 2 * [jnp.bfloat16]
+        assert not any(array.dtype == np.float64 for array in saved)
+
+
+LARGE = [ROWS[name] for name in ("x0_to_eps", "convert_prediction (x0, v)", "ode_step")]
+
+
+def least_gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
+    """The least that a gradient in t takes: one product for each element in float64, and their sum."""
+    with jax.enable_x64(True):
+        x, y, weight = (a.astype(jnp.float64) for a in (x, y, weight))
+        return (((x - y) * t.astype(jnp.float64)[:, None]) * weight).sum(1).astype(t.dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", LARGE, ids=lambda row: row.name)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+def test_the_gradient_of_t_moves_no_more_bytes_than_a_sum_over_its_arrays(row: Row, dtype: Any) -> None:
+    """Three arrays' worth of bytes where XLA fuses the product into the sum; JAX 0.8 and 0.9 write it once first."""
+    x, y, t = arrays(16, 4096, dtype=dtype)
+
+    def gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
+        return jax.vjp(lambda t: row(x, y, *(t, 0.5 * t)[: len(row.takes) - 2]), t)[1](weight)
+
+    ours, least = (jax.jit(f).lower(x, y, t, x).compile() for f in (gradient, least_gradient))
+    bytes_moved, least_bytes = (program.cost_analysis()["bytes accessed"] for program in (ours, least))
+    assert bytes_moved < 1.05 * least_bytes
+    temporary, least_temporary = (program.memory_analysis().temp_size_in_bytes for program in (ours, least))
+    assert temporary < least_temporary + x.nbytes / 10
+    if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 10):
+        assert bytes_moved < 3.2 * x.nbytes
+        assert temporary < x.nbytes / 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", LARGE, ids=lambda row: row.name)
+def test_a_call_takes_no_more_operations_than_its_formula_and_its_casts(row: Row) -> None:
+    x, y, t = arrays(16, 4096)
+    compiled = jax.jit(row.__call__).lower(x, y, *(t, 0.5 * t)[: len(row.takes) - 2]).compile()
+    assert compiled.cost_analysis()["flops"] <= 7.1 * x.size  # a select for each element would be three more

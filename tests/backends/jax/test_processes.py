@@ -1,0 +1,128 @@
+"""JAX in other processes: two processes of two devices, the documented training step, the x64 flag."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+from tests import processes
+
+pytestmark = pytest.mark.slow
+ROWS = 8
+
+
+def calls(a: Any, b: Any, t: Any, device: Any) -> list[Any]:
+    config = rf.SampleTimestepConfig("logitnormal")
+
+    def sample(key: Any, stratified: bool = False) -> Any:
+        return rf.sample_timesteps(a.shape[0], config, rng=key, device=device, stratified=stratified)
+
+    return [
+        rf.add_noise(a, b, t),
+        rf.x0_to_eps(a, b, t),
+        rf.ode_step(a, b, t, 0.5 * t),
+        rf.timestep_quantile(t, config),
+        jax.grad(lambda a: (rf.x0_to_flow(a, b, t) ** 2).sum())(a),
+        sample(jax.random.key(0)),
+        sample(jax.random.key(0), stratified=True),
+        jax.jit(sample)(jax.random.key(0)),
+    ]
+
+
+GLOBAL = f"""
+import sys
+from typing import Any
+import jax
+
+rank, count, folder, port = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+jax.distributed.initialize(f"127.0.0.1:{{port}}", count, rank, initialization_timeout=30)
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import fastgen_rf as rf
+
+{inspect.getsource(calls)}
+assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (count, 2, 2 * count)
+rows = NamedSharding(jax.make_mesh((2 * count,), ("rows",), axis_types=(AxisType.Auto,)), PartitionSpec("rows"))
+values = np.load(f"{{folder}}/values.npz")
+a, b, t = (jax.make_array_from_callback(values[k].shape, rows, lambda i, k=k: values[k][i]) for k in "abt")
+parts = {{}}
+for place, result in enumerate(calls(a, b, t, rows)):
+    assert result.sharding.is_equivalent_to(rows, result.ndim), (place, result.sharding)
+    for shard in result.addressable_shards:
+        parts[f"{{place}} {{shard.index[0].start}}"] = np.asarray(shard.data)
+np.savez(f"{{folder}}/{{rank}}.npz", **parts)
+
+for function in (rf.add_noise, rf.x0_to_eps, lambda a, b, t: rf.ode_step(a, b, t, 0.5 * t)):
+    compiled = jax.jit(function).lower(a, b, t).compile().as_text()
+    for collective in ("all-gather", "all-reduce", "all-to-all", "reduce-scatter", "collective-permute", "send"):
+        assert f" {{collective}}" not in compiled, compiled
+jax.distributed.shutdown()
+"""
+
+
+def test_arrays_and_samples_spread_over_processes_are_those_of_one_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, ROWS, 6)).astype(np.float32)
+    t = rng.uniform(0.2, 0.8, ROWS).astype(np.float32)
+    np.savez(tmp_path / "values.npz", a=a, b=b, t=t)
+    flags = "--xla_force_host_platform_device_count=2"
+    processes.run(GLOBAL, 2, tmp_path, str(processes.free_port()), XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    parts = {name: x for rank in range(2) for name, x in np.load(tmp_path / f"{rank}.npz").items()}
+    for place, wanted in enumerate(calls(*map(jnp.asarray, (a, b, t)), None)):
+        rows = [parts[f"{place} {first}"] for first in range(0, ROWS, ROWS // 4)]
+        np.testing.assert_array_equal(np.concatenate(rows), wanted)
+
+
+REPORT = """
+placed = {x.sharding.num_devices for x in jax.tree.leaves((x0, params, state))}
+t = jax.jit(lambda key: sample_timesteps(16, cfg, rng=key, device=rows))(jax.random.key(0))
+print(*placed, t.sharding.num_devices, *(float(loss) for loss in losses))
+"""
+
+
+def test_the_documented_training_step_has_the_same_losses_on_eight_devices_as_on_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/howto/train.md").read_text(encoding="utf-8")
+    (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "optax" in block]
+    losses = []
+    for devices in (1, 8):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        processes.run(program + REPORT, 1, tmp_path, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+        *placed, one, two, three, four, five = (tmp_path / "output-0.txt").read_text().split()
+        assert placed == [str(devices)] * 2
+        losses.append([float(loss) for loss in (one, two, three, four, five)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert len(set(losses[0])) == 5
+
+
+FLAG = """
+import jax
+import sys
+jax.config.update("jax_enable_x64", sys.argv[4] == "on")
+import jax.numpy as jnp
+import fastgen_rf as rf
+x, eps, t = (jax.random.normal(jax.random.key(k), (64, 9), jnp.float32) for k in range(3))
+t = 0.1 + 0.8 * jax.nn.sigmoid(t[:, 0])
+print(rf.add_noise(x, eps, t).tolist())
+print(float(jax.jit(rf.x0_to_eps)(x, eps, t).sum()), float(rf.pred_x0_from_flow(x, eps, 0.3).sum()))
+print(rf.sample_timesteps(5, rf.SampleTimestepConfig("lognormal"), rng=jax.random.key(0)).tolist())
+print(rf.sample_timesteps(5, rf.SampleTimestepConfig(), rng=jax.random.key(0), dtype=jnp.float64).dtype)
+print(jax.grad(lambda t: rf.x0_to_flow(x, eps, t).sum())(t).dtype)
+assert jax.config.jax_enable_x64 == (sys.argv[4] == "on")
+"""
+
+
+def test_with_the_x64_flag_the_numbers_are_those_without(tmp_path: Path) -> None:
+    said = []
+    for flag in ("off", "on"):
+        processes.run(FLAG, 1, tmp_path, flag)
+        said.append((tmp_path / "output-0.txt").read_text())
+    assert said[0] == said[1]
+    assert said[0].split()[-2:] == ["float64", "float32"]

@@ -1,0 +1,141 @@
+"""JAX, transformations of values: jit, vmap, scan, export with symbolic shapes, donation, linear transposes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+from tests.backends.jax.helpers import TWO, arrays, assert_numpys
+from tests.catalogue import ROWS, Row
+
+every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
+X, Y, T = arrays(8, 6)
+FRAMES = jnp.asarray(np.random.default_rng(1).uniform(0.1, 0.9, X.shape), jnp.float32)
+
+
+def test_jit_raises_the_errors_of_eager_calls() -> None:
+    with pytest.raises(ValueError, match="t must have a leading part"):
+        jax.jit(rf.add_noise)(X, Y, T[:3])
+    with pytest.raises(TypeError, match="divide integer timesteps"):
+        jax.jit(rf.add_noise)(X, Y, jnp.arange(8))
+
+
+@every_formula
+def test_a_static_time_and_captured_arrays_are_constants_of_the_program(row: Row) -> None:
+    assert_numpys(jax.jit(row.function, static_argnums=2)(X, Y, 0.3), row, X, Y, 0.3)
+    here = jax.device_put(Y, jax.devices()[0])  # placed, unlike a traced array
+    assert_numpys(jax.jit(lambda x: row(x, here, T))(X), row, X, Y, T)
+    assert_numpys(jax.jit(lambda t: row(here, X, t))(T), row, Y, X, T)
+
+
+@every_formula
+def test_vmap_over_any_of_the_arguments_and_axes(row: Row) -> None:
+    rows_of_first = [jnp.broadcast_to(x[0], X.shape) for x in (X, Y)]
+    cases: list[tuple[Any, Any, list[Any]]] = [
+        (jax.vmap(row), (X, Y, T), [X, Y, T]),
+        (jax.vmap(row, in_axes=(0, 0, None)), (X, Y, T[0]), [X, Y, T[0]]),
+        (jax.vmap(row, in_axes=(0, None, 0)), (X, Y[0], T), [X, jnp.broadcast_to(Y[0], X.shape), T]),
+        (jax.vmap(row, in_axes=(None, 0, 0)), (X[0], Y, T), [jnp.broadcast_to(X[0], X.shape), Y, T]),
+        (jax.vmap(row, in_axes=(None, None, 0)), (X[0], Y[0], T), [*rows_of_first, T]),
+        (jax.vmap(row, in_axes=(1, 1, None), out_axes=1), (X, Y, T), [X, Y, T]),
+        (jax.vmap(jax.vmap(row)), (X, Y, FRAMES), [X, Y, FRAMES]),
+    ]
+    results = jax.jit(lambda: [call(*given) for call, given, _ in cases])()
+    for result, (_, _, whole) in zip(results, cases, strict=True):
+        assert_numpys(result, row, *whole)
+    assert_numpys(cases[2][0](*cases[2][1]), row, *cases[2][2])  # eagerly
+
+
+def test_scan_and_cond_over_times() -> None:
+    def step(x: jax.Array, t: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        values = [row(x, Y, t) for row in TWO]
+        return x, [*values, jax.lax.cond(t > 0.5, rf.x0_to_eps, lambda x, y, t: x, x, Y, t)]
+
+    _, (noised, eps, moved) = jax.lax.scan(step, X, T)
+    for at, t in enumerate(T):
+        assert_numpys(noised[at], TWO[0], X, Y, t)
+        assert_numpys(eps[at], TWO[1], X, Y, t)
+        np.testing.assert_array_equal(moved[at], eps[at] if t > 0.5 else X)
+
+
+def test_a_sampling_loop_in_a_scan_ends_in_exactly_x0() -> None:
+    times = jnp.asarray(rf.make_t_list(6, shift=3.0), jnp.float32)
+
+    def step(x: jax.Array, pair: Any) -> tuple[jax.Array, jax.Array]:
+        return (x := rf.ode_step(X, x, *pair)), x
+
+    end, on_the_way = jax.lax.scan(step, rf.add_noise(X, Y, times[0]), (times[:-1], times[1:]))
+    np.testing.assert_array_equal(end, X)
+    np.testing.assert_allclose(on_the_way[2], rf.add_noise(X, Y, times[3]), rtol=1e-5, atol=1e-6)
+
+
+def test_shapes_and_dtypes_are_known_before_values() -> None:
+    x = X.astype(jnp.bfloat16)
+    for row in TWO:
+        for described in (jax.eval_shape(row, x, Y, T), jax.jit(row.function).lower(x, Y, T).out_info):
+            assert (described.shape, described.dtype) == (X.shape, jnp.bfloat16)
+
+
+def test_an_exported_program_takes_any_batch() -> None:
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = ((batch, 6), (batch, 6), (batch,), (batch, 1))
+    described = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+
+    def calls(x: Any, y: Any, t: Any, t_next: Any) -> list[Any]:
+        return [*(row(x, y, time) for row in TWO for time in (t, t_next)), rf.ode_step(x, y, t, t_next)]
+
+    exported = jax.export.export(jax.jit(calls))(*described)
+    for size in (3, 8):
+        given = X[:size], Y[:size], T[:size], T[::-1][:size, None]
+        wanted = calls(*(np.asarray(x, np.float64) for x in given))
+        for got, expected in zip(exported.call(*given), wanted, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=2e-7)
+
+
+@every_formula
+def test_the_memory_of_a_donated_array_is_reused(row: Row) -> None:
+    donated = X.copy()
+    result = jax.jit(row.function, donate_argnums=0)(donated, Y, T)
+    assert donated.is_deleted()
+    assert_numpys(result, row, X, Y, T)
+
+
+# Linear transposes. A division whose last bit of float64 shows is behind a select, which is not linear to JAX.
+
+LINEAR = [
+    (name, dtype, time)
+    for name in ("add_noise", "x0_to_eps")
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float64)
+    for time in (T, 0.3)
+    if name == "add_noise" or (dtype != jnp.float64 and time is T)
+]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_formulas_are_linear_in_each_array_where_float64_does_not_show(place: int) -> None:
+    cotangents = [arrays(8, 6, dtype=dtype)[1] for _, dtype, _ in LINEAR]
+
+    def transposed(cotangents: list[Any]) -> list[Any]:
+        found = []
+        for (name, _, time), cotangent in zip(LINEAR, cotangents, strict=True):
+            zeros = cotangent - cotangent
+
+            def call(x: Any, name: str = name, time: Any = time, zeros: Any = zeros) -> Any:
+                return ROWS[name](*((x, zeros) if place == 0 else (zeros, x)), time)
+
+            found += jax.linear_transpose(call, cotangent)(cotangent)
+        return found
+
+    for (name, _, time), cotangent, got in zip(LINEAR, cotangents, jax.jit(transposed)(cotangents), strict=True):
+
+        def factor(x: Any, t: Any, name: str = name) -> Any:
+            return ROWS[name](*((x, 0 * x) if place == 0 else (0 * x, x)), t)  # its own transpose
+
+        assert got.dtype == cotangent.dtype
+        assert_numpys(got, factor, cotangent, time)

@@ -1,0 +1,225 @@
+"""JAX, eager values: float64 inside with the x64 flag left alone, NumPy arrays next to JAX arrays, few compilations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, combinations
+from typing import Any
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+from tests.backends.jax.helpers import FOUR, TWO, arrays, assert_numpys
+from tests.bits import assert_same_bits
+from tests.catalogue import Row
+
+every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
+BETA = rf.SampleTimestepConfig("beta")
+
+
+@pytest.fixture(autouse=True)
+def _x64_flag_is_off_before_and_after() -> Iterator[None]:
+    assert jax.config.jax_enable_x64 is False
+    yield
+    assert jax.config.jax_enable_x64 is False
+
+
+# The x64 flag
+
+
+def test_float64_arrays_stay_float64_without_the_flag() -> None:
+    x, y, t = arrays(4, 6, dtype=jnp.float64)
+    with jax.enable_x64(True):
+        t = t.astype(jnp.float64) * (1 - 2.0**-40)  # with digits that float32 lacks
+    calls: list[Any] = [(row, (x, y, t)) for row in FOUR]
+    calls += [(rf.ode_step, (x, y, t, t * t)), (rf.rf_alpha, (t,)), (lambda t: rf.shift_timesteps(t, 3.0), (t,))]
+    for call, arguments in [*calls, (lambda t: rf.timestep_quantile(t, BETA), (t,))]:
+        got = call(*arguments)
+        assert got.dtype == jnp.float64
+        assert_numpys(got, call, *arguments)
+
+
+def test_a_float_time_keeps_the_digits_of_float64_under_jit() -> None:
+    x, y, t = arrays(4, 6, dtype=jnp.float64)
+
+    def calls(x: Any, y: Any, t: Any, fixed: Any) -> list[Any]:
+        return [
+            *(row(*pair, 0.1) for row in TWO for pair in ((x, y), (fixed, y), (x, fixed))),
+            *(rf.ode_step(x, y, *times) for times in ((0.7, t), (t, np.float64(0.7)), (0.7, 0.1))),
+            rf.flow_step(fixed, fixed, 0.7, t),
+        ]
+
+    host = [np.asarray(a, np.float64) for a in (x, y, t, y)]
+    for got, wanted in zip(jax.jit(lambda *traced: calls(*traced, y))(x, y, t), calls(*host), strict=True):
+        assert got.dtype == jnp.float64
+        np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-13)
+
+
+def test_a_quotient_by_a_float_time_is_correctly_rounded() -> None:
+    """By 0.7, 0.25 % of the quotients lie on ties of float32, which a product with 1 / 0.7 rounds wrongly."""
+    x, y, _ = arrays(16, 2000)
+    wanted = rf.x0_to_flow(np.asarray(x), np.asarray(y), 0.7)
+    for call in (rf.x0_to_flow, jax.jit(rf.x0_to_flow, static_argnums=2)):
+        assert_same_bits(np.asarray(call(x, y, 0.7)), wanted)
+    x, y, _ = arrays(4, 6, dtype=jnp.float64)
+    for k in range(1, 64):  # a quotient of 1 - 2**-53 would move it
+        np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
+
+
+def test_a_result_is_not_weakly_typed() -> None:
+    x, y, t = arrays(4, 6)
+    for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
+        assert not result.weak_type
+
+
+# NumPy arrays next to JAX arrays
+
+
+@every_formula
+def test_numpy_arrays_next_to_jax_arrays_become_jax_arrays(row: Row) -> None:
+    ours = arrays(4, 6)
+    theirs = [np.asarray(x, np.float64) for x in ours]
+    wanted = row(*ours)
+    mixtures = list(chain.from_iterable(combinations(range(3), count) for count in (1, 2)))
+
+    def mixed(*ours: Any) -> list[Any]:
+        return [row(*(theirs[at] if at in places else ours[at] for at in range(3))) for places in mixtures]
+
+    for got in [*mixed(*ours), *jax.jit(mixed)(*ours)]:
+        assert isinstance(got, jax.Array)
+        assert got.dtype == jnp.float32  # to JAX, NumPy's float64 is float32 unless the flag is set
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_numpy_arrays_are_accepted_in_every_place_with_the_dtypes_that_jax_has() -> None:
+    x, y, t = arrays(4, 6)
+    assert rf.add_noise(np.asarray(x, np.float16), y, 0.5).dtype == jnp.float16
+    assert rf.add_noise(x.astype(jnp.bfloat16), np.asarray(y, np.float64), 0.5).dtype == jnp.bfloat16
+    with jax.enable_x64(True):
+        assert rf.add_noise(np.asarray(x, np.float64), y, t).dtype == jnp.float64
+    wanted = rf.ode_step(x, y, t, t * t)
+    for times in ((np.asarray(t), t * t), (t, np.asarray(t * t))):
+        np.testing.assert_array_equal(rf.ode_step(x, y, *times), wanted)
+    for got in (rf.expand_like(np.asarray(t), x), rf.expand_like(t, np.asarray(x))):
+        assert isinstance(got, jax.Array)
+        np.testing.assert_array_equal(got, t[:, None])
+    same = rf.convert_prediction(np.asarray(x), y, t, source="v", target="v")
+    assert isinstance(same, jax.Array)
+
+
+def test_a_key_is_not_an_array_of_numbers() -> None:
+    with pytest.raises(TypeError, match="x0 must be a real floating array, got dtype key<fry>"):
+        rf.add_noise(jax.random.key(0), jax.random.key(1), 0.5)
+
+
+# Settings of JAX
+
+
+def test_strict_promotion_of_dtypes_and_ranks_is_obeyed() -> None:
+    x, y, t = arrays(4, 5, 6, dtype=jnp.bfloat16)
+
+    def calls(x: Any, y: Any, t: Any, key: Any) -> list[Any]:
+        return [
+            *(row(x, y, time) for row in TWO for time in (t, 0.3, t.astype(jnp.bfloat16))),
+            rf.ode_step(x, y, t, 0.1),
+            rf.shift_timesteps(t, 3.0),
+            rf.timestep_quantile(t, BETA),
+            rf.timestep_density(t, BETA),
+            rf.sample_timesteps(8, BETA, rng=key, dtype=jnp.bfloat16),
+            *rf.sample_timestep_pairs(8, BETA, rng=key, dtype=jnp.bfloat16, stratified=True),
+            *rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key, dtype=jnp.bfloat16, return_index=True),
+        ]
+
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(calls, x, y.astype(jnp.float32), t, jax.random.key(0))  # checked when a program is traced
+        assert rf.add_noise(x, y.astype(jnp.float32), 0.3).dtype == jnp.bfloat16
+
+
+def test_values_are_the_same_with_jit_switched_off() -> None:
+    x, y, t = arrays(4, 6)
+    config = rf.SampleTimestepConfig(p_mean=5.0, p_std=0.1)
+    sampled = rf.sample_timesteps(50, config, rng=jax.random.key(0))
+    with jax.disable_jit():
+        for row in TWO:
+            for time in (t, 0.3):
+                assert_numpys(row(x, y, time), row, x, y, time)
+        np.testing.assert_allclose(rf.sample_timesteps(50, config, rng=jax.random.key(0)), sampled, rtol=2e-7)
+
+
+def test_no_tracer_leaks_and_no_nan_arises() -> None:
+    x, y, t = arrays(4, 6)
+    t = t.at[:2].set(jnp.array([0.0, 1.0]))
+    with jax.checking_leaks(), jax.debug_nans(True):
+        for result in jax.jit(lambda *x: [row(*x) for row in FOUR])(x, y, t):
+            assert jnp.isfinite(result).all()
+        rf.sample_timesteps(50, rf.SampleTimestepConfig("lognormal", p_mean=5.0), rng=jax.random.key(0))
+
+
+# Compilations and transfers
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Grows by one entry for each program that XLA compiles."""
+    seen: list[str] = []
+
+    def listen(event: str, seconds: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()
+
+
+def test_eager_calls_compile_once_for_each_shape_whatever_a_float_time_is(compilations: list[str]) -> None:
+    one, other = arrays(4, 5), arrays(4, 6)
+    for row in TWO:
+        compilations.clear()
+        for time in (0.1, 0.2, 0.3, np.float64(0.4)):
+            jax.block_until_ready(row(*one[:2], time))
+        assert len(compilations) == 1
+        for inputs in (one, other, one, other):
+            jax.block_until_ready(row(*inputs))
+        assert len(compilations) == 3
+
+
+def test_samplers_compile_once_for_each_config_and_random_bits_once_for_all(compilations: list[str]) -> None:
+    keys = list(jax.random.split(jax.random.key(0), 3))
+    jax.block_until_ready(keys)
+    compilations.clear()
+    counts = []
+    for config in (rf.SampleTimestepConfig(), rf.SampleTimestepConfig(), rf.SampleTimestepConfig("uniform")):
+        for key in keys:
+            jax.block_until_ready(rf.sample_timesteps(8, config, rng=key))
+        counts.append(len(compilations))
+    assert counts == [2, 2, 3]
+
+
+def test_calls_on_device_arrays_transfer_nothing_to_the_host_or_back() -> None:
+    x, y, t = arrays(4, 5)
+    key, config = jax.random.key(0), rf.SampleTimestepConfig("logitnormal", truncate=True)
+
+    def calls(x: Any, y: Any, t: Any, key: Any) -> list[Any]:
+        return [
+            *(row(x, y, t) for row in TWO),
+            rf.ode_step(x, y, t, t),
+            rf.rf_alpha(t),
+            rf.shift_timesteps(t, 3.0),
+            rf.convert_time(t, source="rf", target="sigma"),
+            rf.timestep_quantile(t, config),
+            rf.timestep_density(t, config),
+            rf.sample_timesteps(8, config, rng=key),
+            *rf.sample_timestep_pairs(8, config, rng=key, stratified=True),
+            rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key),
+        ]
+
+    with jax.transfer_guard("disallow"):
+        results = calls(x, y, t, key)
+        results += jax.jit(lambda x, y, t: [rf.add_noise(x, y, 0.3), rf.expand_like(rf.rf_alpha(t), x)])(x, y, t)
+    assert len(results) == 14

@@ -1,0 +1,61 @@
+"""Tensors for the tests of PyTorch: sizes that take different paths, dtypes, memory layouts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.catalogue import FOR_GRADIENTS, REPRESENTATIVE, ROWS
+
+TWO = [ROWS[name] for name in REPRESENTATIVE]
+FOUR = [ROWS[name] for name in FOR_GRADIENTS]
+SMALL = (4, 3, 5, 7)  # plain tensor operations
+ONE_BLOCK = (4, 16, 72, 72)  # 331,776 elements: one pass over a single block
+LARGE = (4, 16, 96, 96)  # 589,824 elements: one pass over several blocks
+both_sizes = pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
+every_size = pytest.mark.parametrize("shape", [SMALL, ONE_BLOCK, LARGE], ids=["small", "one block", "large"])
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LAYOUTS = ("contiguous", "channels_last", "permuted", "strided", "offset", "expanded", "one_value", "overlapping")
+
+
+@cache
+def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    """Standard normal values. The tensor is shared between tests, so none of them may write to it."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@cache
+def times(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Times between 0.1 and 0.9, shared between tests."""
+    uniform = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (uniform * 0.8 + 0.1).to(dtype)
+
+
+def inputs(shape: tuple[int, ...], *dtypes: torch.dtype, wanted: tuple[int, ...] = ()) -> list[Tensor]:
+    """Two arrays and a time for each sample, new ones; those at the positions ``wanted`` require a gradient."""
+    values = randn(*shape, seed=1), randn(*shape, seed=2), times(*shape[:1])
+    chosen = dtypes or (torch.float32,) * 3
+    made = [x.to(dtype, copy=True) for x, dtype in zip(values, chosen, strict=True)]
+    return [x.requires_grad_(at in wanted) for at, x in enumerate(made)]
+
+
+@cache
+def laid_out(layout: str, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    """Standard normal values in a memory layout, shared between tests."""
+    x = randn(*shape, dtype=dtype, seed=seed)
+    last, size = shape[-1], x[0].numel()
+    made = {
+        "contiguous": lambda: x,
+        "channels_last": lambda: x.to(memory_format=torch.channels_last),
+        "permuted": lambda: x.movedim(0, -1).contiguous().movedim(-1, 0),
+        "strided": lambda: randn(2 * shape[0], *shape[1:-1], 3 * last, dtype=dtype, seed=seed)[::2, ..., 1::3],
+        "offset": lambda: randn(x.numel() + 1, dtype=dtype, seed=seed)[1:].view(shape),
+        "expanded": lambda: x[:1].expand(shape),
+        "one_value": lambda: x.flatten()[0].expand(shape),
+        # The last element of a sample is the first of the next one.
+        "overlapping": lambda: randn(x.numel(), dtype=dtype, seed=seed).as_strided(shape, (size - 1, *x.stride()[1:])),
+    }
+    return made[layout]()

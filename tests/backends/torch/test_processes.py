@@ -1,0 +1,111 @@
+"""PyTorch in two processes: DTensor, and the recipes of the documentation, give the numbers of one process."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastgen_rf as rf
+
+pytestmark = pytest.mark.slow
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
+
+
+def on_two_ranks(*command: str) -> str:
+    """Run a program in two processes, joined by gloo, and return what rank 0 prints."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(rf.__file__).parents[1])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | shared | hidden | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        printed = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, text in zip(processes, printed, strict=True):
+        assert process.returncode == 0, text
+    return printed[0]
+
+
+DTENSOR = """
+import os, sys, torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+import fastgen_rf as rf
+
+def step(x0, eps, t, t_next):
+    x_t = rf.add_noise(x0, eps, t)
+    pred = rf.convert_prediction(torch.tanh(x_t), x_t, t, source="flow", target="x0")
+    return rf.ode_step(pred, x_t, t, t_next)
+
+dist.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (2,))
+generator = torch.Generator().manual_seed(0)
+x0, eps = torch.randn(2, 8, 6, generator=generator, dtype=torch.float64)
+t = rf.sample_timesteps(8, rf.SampleTimestepConfig("shifted"), rng=1, xp=torch, dtype=torch.float64)
+whole = [x.requires_grad_() for x in (x0, eps, t, 0.5 * t)]
+parts = [distribute_tensor(x.detach(), mesh, [Shard(0)]).requires_grad_() for x in whole]
+result, wanted = step(*parts), step(*whole)
+assert result.placements == (Shard(0),)
+assert torch.equal(result.to_local(), wanted.chunk(2)[dist.get_rank()])
+gradients = torch.autograd.grad(result.square().sum(), parts)
+for ours, alone in zip(gradients, torch.autograd.grad(wanted.square().sum(), whole), strict=True):
+    torch.testing.assert_close(ours.full_tensor(), alone, rtol=1e-10, atol=1e-13)
+dist.barrier()
+print("same", flush=True)
+os._exit(0)  # one in ten times a thread that torch leaves behind aborts the interpreter at its end
+"""
+
+
+def test_dtensors_over_two_processes_have_the_bits_and_gradients_of_one() -> None:
+    assert on_two_ranks("-c", DTENSOR).strip() == "same"
+
+
+def test_the_ddp_recipe_resumes_from_a_checkpoint_of_one_process(tmp_path: Path) -> None:
+    names = runpy.run_path(str(EXAMPLES / "train_ddp.py"))
+    data = torch.randn(256, *names["SHAPE"], generator=torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(0)
+    module = names["FlowLoss"]()
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    for step, x0 in enumerate(data.split(names["BATCH"])[:4]):
+        if step == 2:
+            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.get_state()}
+            torch.save(state | {"step": step}, tmp_path / "run.pt")
+        t = rf.sample_timesteps(len(x0), names["CFG"], rng=rng, stratified=True)
+        eps = torch.randn(x0.shape, generator=rng)
+        optimizer.zero_grad()
+        module(x0, eps, t).backward()
+        optimizer.step()
+
+    options = ("--checkpoint", str(tmp_path / "run.pt"), "--steps", "2", "--compiler", "aot_eager")
+    assert "step 4" in on_two_ranks(str(EXAMPLES / "train_ddp.py"), *options)
+    saved = torch.load(tmp_path / "run.pt")
+    assert torch.equal(saved["rng"], rng.get_state())
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(saved["module"][name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_fsdp_recipe_trains() -> None:
+    printed = on_two_ranks(str(EXAMPLES / "train_fsdp.py"))
+    assert "(Shard(dim=0),) and the same bits: True" in printed
+    (loss,) = re.findall(r"loss ([\d.]+);", printed)
+    assert 0 < float(loss) < 3  # the variance of the flow is 2

@@ -1,0 +1,106 @@
+"""Namespaces that differ from the standard in how they name devices (dpnp), or have too little of it (MLX).
+
+Neither is installed here: stand-ins over NumPy have the differences, as dpnp 0.20 and MLX 0.32 have them.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+
+CFG = rf.SampleTimestepConfig()
+
+
+class Device:
+    """What an array of dpnp has as its device; a name or a SYCL device may make it."""
+
+    def __init__(self, device: Any) -> None:
+        self.name = device.name if isinstance(device, (Device, SyclDevice)) else device or "gpu"
+        if self.name not in ("gpu", "cpu"):
+            raise ValueError(f"no SYCL device {device}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.name == self.name
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class SyclDevice:
+    """What dpnp lists as its devices, which are another library's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Placed:
+    def __init__(self, values: Any, device: Any) -> None:
+        self.values, self.device = values, Device(device)
+
+    def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
+        return sys.modules["dpnp_like"]
+
+
+@pytest.fixture
+def dpnp(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A namespace in which a device is known by several names, none of which is in its list."""
+    module: Any = ModuleType("dpnp_like")
+    module.float32, module.isdtype, module.finfo = np.dtype("float32"), np.isdtype, np.finfo
+    module.asarray = lambda values, dtype=None, device=None: Placed(np.asarray(values, dtype), device)
+    module.empty = lambda shape, device=None: Placed(np.empty(shape), device)
+    module.__array_namespace_info__ = lambda: SimpleNamespace(devices=lambda: [SyclDevice("gpu"), SyclDevice("cpu")])
+    monkeypatch.setitem(sys.modules, "dpnp_like", module)
+    monkeypatch.setattr(Device, "__module__", "dpnp_like")
+    monkeypatch.setattr(SyclDevice, "__module__", "sycl")
+    return module
+
+
+def test_a_device_may_have_names_that_the_namespace_does_not_list(dpnp):
+    wanted = rf.sample_timesteps(3, CFG, rng=0, xp=np)
+    for device in ("cpu", Device("cpu"), SyclDevice("cpu")):
+        t = rf.sample_timesteps(3, CFG, rng=0, xp=dpnp, device=device)
+        assert t.device == Device("cpu")
+        assert np.array_equal(t.values, wanted)
+    assert rf.sample_timesteps(3, CFG, rng=0, device=Device("cpu")).device == Device("cpu")
+    with pytest.raises(ValueError, match="device must be one of"):
+        rf.sample_timesteps(3, CFG, rng=0, xp=dpnp, device="fpga")
+
+
+def test_a_device_of_another_library_needs_a_namespace_that_takes_it(dpnp):
+    for xp in (None, np):
+        with pytest.raises(TypeError, match="unrecognized device: got SyclDevice"):
+            rf.sample_timesteps(3, CFG, rng=0, xp=xp, device=SyclDevice("cpu"))
+
+
+class Bare:
+    """An array that lacks what the standard says an array has: MLX's has a namespace, and no device."""
+
+    shape, ndim, dtype = (2, 3), 2, "float32"
+
+    def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
+        module: Any = ModuleType("mlx_like")
+        module.asarray = lambda values: Bare()
+        return module
+
+
+def test_an_array_without_a_device_is_a_type_error(xp):
+    x, bare = xp.array(np.ones((2, 3))), Bare()
+    calls = {
+        "x0": lambda: rf.add_noise(bare, bare, 0.5),
+        "eps": lambda: rf.add_noise(x, bare, 0.5),
+        "t": lambda: rf.add_noise(x, x, bare),
+        "x": lambda: rf.expand_like(bare, bare),
+        "time": lambda: rf.convert_time(bare, source="rf", target="sigma"),
+        "u": lambda: rf.timestep_quantile(bare, CFG),
+        "xp": lambda: rf.sample_timesteps(3, CFG, rng=0, xp=bare.__array_namespace__()),
+    }
+    for name, call in calls.items():
+        with pytest.raises(
+            TypeError, match=f"^{name} must follow the array API standard, got mlx_like, whose arrays have"
+        ):
+            call()

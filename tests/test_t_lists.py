@@ -1,0 +1,129 @@
+"""Draws from a t_list: which entry, its index, long lists, narrow dtypes, and arrays that are read as a t_list."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastgen_rf as rf
+from fastgen_rf.timesteps import _index
+
+
+class Ones(np.random.Generator):
+    """A generator whose every number rounds to 1, as those of other frameworks may."""
+
+    def random(self, size=None, dtype=np.float64, out=None):
+        return np.ones(size)
+
+
+@pytest.mark.dtypes("float32", "bfloat16")
+def test_every_index_is_drawn_also_where_a_dtype_cannot_tell_entries_apart(xp, dtype):
+    t_list = rf.make_t_list(128, shift=5.0)
+    t, index = rf.sample_from_t_list(
+        4000, t_list, rng=xp.rng(9), dtype=xp.dtype(dtype), return_index=True, **xp.draw_args
+    )
+    drawn = xp.numpy(index)
+    assert set(drawn.tolist()) == set(range(128))  # one of them is missing in 128 (127/128)**4000 = 3e-12 of all draws
+    error = np.abs(np.asarray(xp.numpy(t), np.float64) - np.asarray(t_list)[drawn])
+    assert error.max() <= (2.0**-8 if dtype == "bfloat16" else 2.0**-24)
+
+
+def test_a_list_of_1000_entries_gives_the_entry_of_each_index(xp):
+    t_list = rf.make_t_list(1000)
+    t, index = rf.sample_from_t_list((20, 30), t_list, rng=xp.rng(9), return_index=True, **xp.draw_args)
+    assert (t.shape, index.shape, index.dtype) == ((20, 30), (20, 30), xp.dtype("int32"))
+    assert xp.device_of(index) == xp.device_of(t)
+    assert np.array_equal(xp.numpy(t), np.float32(t_list)[xp.numpy(index)])
+
+
+def test_no_shape_is_one_entry(xp):
+    t, index = rf.sample_from_t_list((), [1.0, 0.5, 0.0], rng=xp.rng(0), return_index=True, **xp.draw_args)
+    assert (t.shape, index.shape) == ((), ())
+
+
+def test_a_numpy_generator_draws_the_same_indices_everywhere(xp):
+    t_list = rf.make_t_list(1000)
+    t, index = rf.sample_from_t_list(50, t_list, rng=np.random.default_rng(3), return_index=True, **xp.draw_args)
+    wanted_t, wanted = rf.sample_from_t_list(50, t_list, rng=np.random.default_rng(3), return_index=True)
+    assert np.array_equal(xp.numpy(index), wanted)
+    assert np.array_equal(xp.numpy(t), wanted_t)
+
+
+def boundaries(k):
+    """The quotients i / k, which divide the entries of a list, and their neighbors; with the index at each."""
+    quotients = np.array([i / k for i in range(k + 1)])
+    u = np.concatenate([quotients, np.nextafter(quotients, 2.0), np.nextafter(quotients, -1.0)])
+    u = u[(u >= 0) & (u <= 1)]
+    return u, np.searchsorted(quotients[1:], u, side="right")
+
+
+def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit():
+    for k in range(1, 2001):
+        u, wanted = boundaries(k)
+        assert np.array_equal(_index(u, k, np, None), wanted), k
+
+
+@pytest.mark.backends("torch", "cupy")
+@pytest.mark.needs("float64")
+def test_the_boundaries_are_numpy_s_on_other_frameworks(xp):
+    for k in (1, 2, 3, 49, 1000, 1999):
+        u, wanted = boundaries(k)
+        assert np.array_equal(xp.numpy(_index(xp.array(u, "float64"), k, xp.namespace, None)), wanted), k
+
+
+def test_a_number_that_rounds_to_1_draws_the_last_entry_but_one():
+    t, index = rf.sample_from_t_list(3, [1.0, 0.75, 0.5, 0.0], rng=Ones(np.random.PCG64()), return_index=True)
+    assert (t.tolist(), index.tolist()) == ([0.5] * 3, [2] * 3)
+
+
+@pytest.mark.parametrize("name", ["float4_e2m1fn", "float6_e2m3fn"])
+def test_an_entry_below_1_stays_below_1_where_the_numbers_below_1_are_subnormal(name):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    t, index = rf.sample_from_t_list(
+        50, [1.0, 0.96, 0.75, 0.0], rng=np.random.default_rng(0), dtype=getattr(ml_dtypes, name), return_index=True
+    )
+    drawn = dict(zip(index.tolist(), t.astype(float).tolist(), strict=True))
+    assert drawn == {"float4_e2m1fn": {0: 1.0, 1: 0.5, 2: 0.5}, "float6_e2m3fn": {0: 1.0, 1: 0.875, 2: 0.75}}[name]
+
+
+# Arrays as t_list
+
+
+class Sparse:
+    """An array that is neither a sequence nor converted to NumPy's unless asked, as those of ``sparse`` are."""
+
+    dtype, shape = np.dtype(np.float64), (3,)
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Cannot convert a sparse array to dense automatically")
+
+    def todense(self):
+        return np.array([1.0, 0.5, 0.0])
+
+
+class Lazy:
+    """An array that is no sequence, and is computed on request, as those of ``cubed`` are."""
+
+    dtype, shape = np.dtype(np.float64), (3,)
+
+    def compute(self):
+        return np.array([1.0, 0.5, 0.0])
+
+
+class Unreadable(Lazy):
+    """An array whose values cannot be read."""
+
+    def compute(self):
+        raise ZeroDivisionError("no value")
+
+
+@pytest.mark.parametrize("array", [Sparse(), Lazy()], ids=lambda array: type(array).__name__)
+def test_sparse_and_lazy_arrays_are_read(array):
+    assert rf.SampleTimestepConfig(t_list=array).t_list == (1.0, 0.5, 0.0)
+    t = rf.sample_from_t_list(4, array, rng=0, xp=np)
+    assert np.array_equal(t, rf.sample_from_t_list(4, [1.0, 0.5, 0.0], rng=0, xp=np))
+
+
+def test_an_array_that_cannot_be_read_is_a_type_error_that_names_t_list():
+    with pytest.raises(TypeError, match=r"t_list must be a sequence of floats, got .*Unreadable.*; t_list is static"):
+        rf.sample_from_t_list(4, Unreadable(), rng=0, xp=np)

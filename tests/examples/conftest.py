@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,20 @@ import pytest
 import fastgen_rf
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "examples"
-sys.path.insert(0, str(PROGRAMS))  # the programs and what they share are no package
+sys.path.insert(0, str(PROGRAMS))  # the programs and the modules that they share are not a package
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start a program with arguments, on the device that it has for itself; return what it left."""
+def start(tmp_path: Path) -> Callable[..., str]:
+    """A function that runs a program in a folder of its own, checks its exit status and returns what it prints."""
 
-    def started(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def started(name: str, *arguments: str, status: int = 0) -> str:
         environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         environment["PYTHONPATH"] = str(Path(fastgen_rf.__file__).parents[1])
         command = [sys.executable, str(PROGRAMS / name), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        assert "%|" not in ended.stderr  # no progress bar without a terminal
+        return ended.stdout
 
     return started

@@ -1,4 +1,4 @@
-"""MeanFlow: its target where the average velocity is known, and the program with the recipe right and wrong."""
+"""MeanFlow: its target where the average velocity is known, and the program with a right and a wrong recipe."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PAIRS = 4096
 
 
 def gaussian_samples():
-    """Noise and times r <= t, both ends among them."""
+    """Noise and times r <= t, including both ends."""
     k_x, k_t = random.split(random.key(0))
     r, t = jnp.sort(random.uniform(k_t, (2, PAIRS)), axis=0)
     return random.normal(k_x, (PAIRS, 1)), r.at[:2].set(0.0), t.at[:2].set(1.0)
 
 
-def test_the_gaussian_average_velocity_carries_along_the_flow():
+def test_the_gaussian_average_velocity_leads_along_the_flow():
     x_t, r, t = (np.asarray(x, np.float64) for x in gaussian_samples())
     spread_t, spread_r = (np.sqrt((1 - at) ** 2 * PIXEL_VARIANCE + at**2) for at in (t, r))
     moved = x_t[:, 0] * (1 - spread_r / spread_t)
@@ -29,22 +29,18 @@ def test_the_gaussian_average_velocity_carries_along_the_flow():
 
 
 def error_of_the_target(control):
-    """Largest distance of the target to the average velocity, where that is exact and v = u(x, t, t)."""
+    """Largest distance between the target and the average velocity, which is exact here."""
     x_t, r, t = gaussian_samples()
     u, v = gaussian_average_velocity(x_t, r, t), gaussian_average_velocity(x_t, t, t)
     return float(jnp.max(jnp.abs(meanflow_target(gaussian_average_velocity, x_t, r, t, v, CONTROLS[control]) - u)))
 
 
-def test_the_exact_average_velocity_is_its_own_target():
+def test_only_the_target_of_the_recipe_is_solved_by_the_exact_average_velocity():
     assert error_of_the_target("none") < 5e-6
+    assert min(error_of_the_target("sign"), error_of_the_target("no-derivative")) > 1
 
 
-@pytest.mark.parametrize("control", ["sign", "no-derivative"])
-def test_no_other_target_has_that_solution(control):
-    assert error_of_the_target(control) > 1
-
-
-def test_the_target_is_held_constant():
+def test_the_target_is_a_constant_to_the_gradient():
     x_t, r, t = gaussian_samples()
 
     def total(scale, control):
@@ -58,7 +54,7 @@ def test_the_target_is_held_constant():
 
 
 @pytest.mark.parametrize(("control", "moving"), [("none", 64), ("all-equal", 0)])
-def test_only_samples_with_r_below_t_pay_for_a_derivative(monkeypatch, control, moving):
+def test_only_samples_with_r_below_t_need_a_derivative(monkeypatch, control, moving):
     sizes = []
 
     def counted(u, x_t, r, t, v, recipe):
@@ -72,13 +68,10 @@ def test_only_samples_with_r_below_t_pay_for_a_derivative(monkeypatch, control, 
 
 
 def test_the_program_meets_its_bounds_in_a_reduced_size(start, tmp_path):
-    ended = start("meanflow_digits.py", "--small", "--out", "digits.png")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "%|" not in ended.stderr  # a progress bar is for terminals
+    start("meanflow_digits.py", "--small", "--out", "digits.png")
     assert (tmp_path / "digits.png").stat().st_size > 10_000
 
 
-def test_the_program_fails_when_the_derivative_has_the_wrong_sign(start):
-    ended = start("meanflow_digits.py", "--small", "--control", "sign")
-    assert ended.returncode == 1, ended.stderr
-    assert "FAILED  1 step: Frechet distance" in ended.stdout
+def test_the_program_fails_if_the_derivative_has_the_wrong_sign(start):
+    printed = start("meanflow_digits.py", "--small", "--control", "sign", status=1)
+    assert "FAILED  1 step: Frechet distance" in printed

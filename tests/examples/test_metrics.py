@@ -1,4 +1,4 @@
-"""What the digits' programs are judged by: a figure outside its bounds is noticed, a NaN too."""
+"""The metrics of the programs on digits, and their bounds: a result out of bounds is noticed, and so is NaN."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from digits_metrics import Bound, Digits, Figures, check_bounds, distillation_bo
 FINE, COARSE, STUDENT = Figures(0.30, 1.0, 1.0), Figures(1.2, 1.0, 0.5), Figures(0.32, 1.0, 0.9)
 
 
-@pytest.mark.parametrize(
-    ("value", "held"), [(0.5, True), (1.0, True), (2.0, True), (0.49, False), (2.01, False), (math.nan, False)]
-)
-def test_a_bound_holds_between_its_ends(value, held):
-    text, all_hold = check_bounds([Bound("kept", 0.0, 0.0, 0.0), Bound("asked", value, 0.5, 2.0)])
-    assert all_hold is held
-    assert ("FAILED  asked" in text) is not held
+def test_a_bound_holds_between_its_ends_and_not_for_nan():
+    for value, holds in ((0.5, True), (1.0, True), (2.0, True), (0.49, False), (2.01, False), (math.nan, False)):
+        text, all_hold = check_bounds([Bound("kept", 0.0, 0.0, 0.0), Bound("asked", value, 0.5, 2.0)])
+        assert all_hold is holds
+        assert ("FAILED  asked" in text) is not holds
 
 
 @pytest.mark.parametrize("small", [False, True])
-@pytest.mark.parametrize(
-    "student", [COARSE, STUDENT._replace(frechet=2.0), STUDENT._replace(accuracy=0.9), STUDENT._replace(variance=0.2)]
-)
-def test_a_student_that_learns_nothing_or_collapses_misses_its_bounds(student, small):
+def test_a_student_that_learns_nothing_or_collapses_is_out_of_bounds(small):
     assert check_bounds(distillation_bounds(FINE, COARSE, STUDENT, small=small))[1]
-    assert not check_bounds(distillation_bounds(FINE, COARSE, student, small=small))[1]
+    for wrong in ({"frechet": 2.0}, {"accuracy": 0.9}, {"variance": 0.2}, COARSE._asdict()):
+        assert not check_bounds(distillation_bounds(FINE, COARSE, STUDENT._replace(**wrong), small=small))[1]
 
 
-def test_each_way_to_be_wrong_shows_in_some_figure():
+def test_each_kind_of_wrong_digits_shows_in_a_metric():
     train, held_out = load_digit_images()
     real = measure(train, train, held_out)
     collapsed = np.stack([held_out.images[held_out.labels == label].mean(axis=0) for label in held_out.labels])

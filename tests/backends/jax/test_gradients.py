@@ -151,20 +151,6 @@ def test_jvp_takes_numbers_and_numpy_arrays_as_jax_does(primal: Any, tangent: An
 
 
 @jit_or_not
-def test_derivatives_in_a_float_are_those_in_a_float32(jit: Any) -> None:
-    def derivatives(t: Any) -> list[Any]:
-        return [
-            (jax.jacfwd(f)(t), jax.linearize(f, t)[1](jnp.ones_like(t)), jax.grad(lambda t, f=f: f(t).sum())(t))
-            for f, _ in (OF_TIME if jit is jax.jit else OF_TIME[:1])
-        ]
-
-    ours, wanted = jit(lambda: (derivatives(0.4), derivatives(jnp.float32(0.4))))()
-    for got, other in zip(jax.tree.leaves(ours), jax.tree.leaves(wanted), strict=True):
-        assert got.dtype == jnp.float32
-        np.testing.assert_allclose(got, other, rtol=3e-7)
-
-
-@jit_or_not
 def test_numpys_float64_arrays_are_float32_to_jvp_and_vmap(jit: Any) -> None:
     def results(x: Any, y: Any, t: Any) -> list[Any]:
         tangents = [jax.jvp(lambda x, y, row=row: row(x, y, 0.3), (x, y), (y, x)) for row in TWO]

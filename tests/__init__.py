@@ -1,9 +1,6 @@
-"""What holds on every framework is in ``everywhere``; what belongs to one framework, in the folder of its name.
+"""The test suite. CONTRIBUTING.md says which file tests what.
 
-A folder is collected where its name is open: a framework's in a run on that framework; ``cuda`` with ``--device cuda``;
-``triton``, ``nvrtc``, ``interop`` and ``examples`` with the option of that name. All the others always are:
-``arithmetic`` and ``package``, as the package has them; ``devices``; ``docs``, its pages; ``promises``, the page of
-that name; ``fuzz``, which searches for wrong results; ``capabilities``, each function with each feature of each
-framework. ``cases`` holds what several of them go through or compare with; ``benchmarks``, ``mutants`` and
-``uncovered`` are programs.
+``test_MODULE.py`` tests ``fastgen_rf/MODULE.py`` on every framework, ``catalogue.py`` drives tests of all functions,
+and ``backends`` has the tests that are about one framework. ``gpu`` is collected with ``--device cuda`` only;
+``interop``, ``examples``, ``nvrtc`` and ``triton`` if the command line names them. ``benchmarks`` is a program.
 """

@@ -73,8 +73,8 @@ def matrix() -> str:
                 text += f" [{_number(exceptions)}]"
             cells.append(text)
         rows.append([title, *cells])
-    lines = ["| " + " | ".join(row).replace("|  ", "| ") + " |" for row in rows]
-    notes = [f"[{_number(exceptions[: at + 1])}] Not {text}." for at, text in _first_of_each(exceptions)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    notes = [f"- [{_number(exceptions[: at + 1])}] Not {text}." for at, text in _first_of_each(exceptions)]
     return "\n".join([*lines, "", *notes, ""])
 
 

@@ -7,9 +7,12 @@ that name none but NumPy.
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import support_matrix
 
 ROOT = Path(__file__).parents[1]
 PATHS = [
@@ -84,7 +87,8 @@ def test_every_public_name_has_a_page():
 
 def test_every_relative_link_of_a_page_leads_somewhere():
     for path in PATHS:
-        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
             assert "://" in target or (path.parent / target).exists(), f"{path}: {target}"
 
 
@@ -115,3 +119,28 @@ def test_every_promise_names_what_checks_it():
     assert len(tables) == page.count("| promise |") > 3
     for row in "".join(tables).splitlines():
         assert "[`test_" in row.split(" | ")[-1], row
+
+
+def test_the_support_matrix_is_the_one_that_the_tests_go_through():
+    """``python -m tests.support_matrix`` writes it."""
+    page = support_matrix.PAGE.read_text(encoding="utf-8")
+    assert page == support_matrix.written(page)
+
+
+def test_the_versions_in_the_readme_are_those_that_ci_installs():
+    def pinned(file):
+        lines = (ROOT / "tests" / file).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==") for line in lines if "==" in line)
+
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras, groups = pyproject["project"]["optional-dependencies"], pyproject["dependency-groups"]
+    declared = [*pyproject["project"]["dependencies"], *extras["jax"], *groups["strict"], *groups["dask"]]
+    lowest = dict(re.findall(r"^([\w-]+).*>=([\d.]+)$", "\n".join(declared + groups["bfloat16"]), re.MULTILINE))
+    usual, newest = pinned("constraints.txt"), pinned("constraints-newest.txt")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- tested versions -->\n")[2].partition("<!-- end of tested versions -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert {name for name, *_ in rows} == {*lowest, "torch"}
+    for name, *versions in rows:
+        known = ("", usual[name], "") if name == "torch" else (lowest[name], usual[name], newest[name])
+        assert versions == list(known), name

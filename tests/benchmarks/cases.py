@@ -1,21 +1,28 @@
-"""What is measured: the tables of cases that the formulas are timed in, and the arrays of a case."""
+"""The cases that are measured, in four tables, and the formulas as users write them."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tests.cases.as_written import FORMULAS
-
+# Functions of two arrays, a time and the framework's ``maximum``, evaluated from left to right
+FORMULAS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
+    "add_noise": lambda x0, eps, t, maximum: x0 * (1 - t) + eps * t,
+    "pred_noise_to_pred_x0": lambda eps, x_t, t, maximum: (x_t - t * eps) / maximum(1 - t, 1e-6),
+    "pred_x0_from_flow": lambda v, x_t, t, maximum: x_t - t * v,
+    "x0_to_eps": lambda x0, x_t, t, maximum: (x_t - (1 - t) * x0) / maximum(t, 1e-6),
+    "x0_to_flow": lambda x0, x_t, t, maximum: (x_t - x0) / maximum(t, 1e-6),
+}
 FORWARD, BACKWARD = "forward", "forward+backward"
 LATENT = (8, 16, 21, 60, 104)
 SIZES = ((4,), (4, 4, 16, 16), (4, 16, 32, 32), (4, 16, 128, 128), LATENT)
 QUICK_SIZES = (SIZES[0], SIZES[2], LATENT)
+IMAGES = ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64))  # one pass begins to pay here
 SHAPES = (
     ("one sample", (1, 16, 21, 60, 104), "per sample"),
     ("many samples", (131072, 16), "per sample"),
@@ -23,13 +30,12 @@ SHAPES = (
     ("float t", (4, 16, 21, 40, 40), "float"),
     ("t needs no gradient", (4, 16, 21, 40, 40), "no gradient"),
 )
-IMAGES = ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64))  # where one pass begins to pay
 TABLES = ("sizes", "images", "formulas", "shapes")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One formula on arrays of one shape and dtype; ``time`` says what t is."""
+    """One formula on arrays of one shape and dtype; ``time`` describes t."""
 
     table: str
     op: str
@@ -51,11 +57,11 @@ class Case:
 
     @property
     def time_gradient(self) -> bool:
-        """Whether t is among what the gradient is taken with respect to."""
+        """Whether the gradient is computed for t, too."""
         return self.gradient and self.time not in ("float", "no gradient")
 
     def arrays(self) -> tuple[Any, Any, Any, Any]:
-        """First and second array, t and the gradient of the result, float32 on the host (t perhaps a float)."""
+        """First and second array, t (an array or a float) and the gradient of the result, float32 on the host."""
         first, second, cotangent = _normal(self.shape)
         if self.time == "float":
             return first, second, 0.7, cotangent
@@ -65,7 +71,7 @@ class Case:
 
 @functools.lru_cache(maxsize=1)
 def _normal(shape: tuple[int, ...]) -> Any:
-    """Three arrays, standard normal; drawn once for the cases in a row that share a shape."""
+    """Three arrays of normal values, made once for consecutive cases of one shape."""
     return np.random.default_rng(0).standard_normal((3, *shape), np.float32)
 
 
@@ -76,14 +82,15 @@ def cases(
     directions = (FORWARD, BACKWARD) if differentiable else (FORWARD,)
     every = [(op, direction) for direction in directions for op in ops or FORMULAS]
     few = every if ops else [("add_noise", FORWARD), ("pred_x0_from_flow", BACKWARD)][: len(directions)]
+    per_sample = [  # table, formulas, shapes
+        ("sizes", few, QUICK_SIZES if quick else SIZES),
+        ("images", every, IMAGES),
+        ("formulas", every, (LATENT,)),
+    ]
     for dtype in dtypes:
-        if "sizes" in tables:
-            for op, direction in few:
-                yield from (Case("sizes", op, direction, dtype, s) for s in (QUICK_SIZES if quick else SIZES))
-        if "images" in tables:
-            yield from (Case("images", op, direction, dtype, s) for op, direction in every for s in IMAGES)
-        if "formulas" in tables:
-            yield from (Case("formulas", op, direction, dtype, LATENT) for op, direction in every)
+        for table, ops_and_directions, shapes in per_sample:
+            if table in tables:
+                yield from (Case(table, op, to, dtype, shape) for op, to in ops_and_directions for shape in shapes)
         if "shapes" in tables:
             for op, direction in few:
                 for label, shape, time in SHAPES:

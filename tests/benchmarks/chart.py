@@ -11,10 +11,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from tests.benchmarks.contenders import ADD, OURS
+from tests.benchmarks.baselines import ADD, OURS
 from tests.benchmarks.report import show
 
-STYLES: dict[str, dict[str, Any]] = {  # colours: Okabe and Ito's, told apart by everyone
+STYLES: dict[str, dict[str, Any]] = {  # the colors of Okabe and Ito, which are safe for color blindness
     ADD: {"color": "#7a8089", "linestyle": "--", "linewidth": 1.4, "zorder": 1},
     "nvidia-modelopt": {"color": "#D55E00", "marker": "s"},
     "plain float64": {"color": "#E69F00", "marker": "^"},
@@ -28,7 +28,7 @@ TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"}
 
 
 def draw(records: list[dict[str, Any]], path: Path, subtitle: str) -> list[Path]:
-    """Draw the sizes table: one picture for forward at ``path``, one with the gradient beside it, ``*_gradient``."""
+    """Draw the table of sizes: without the gradient at ``path``, with the gradient at ``*_gradient``."""
     drawn = []
     for direction, suffix in (("forward", ""), ("forward+backward", "_gradient")):
         chosen = [r for r in records if r["table"] == "sizes" and r["direction"] == direction]
@@ -71,8 +71,8 @@ def _picture(records: list[dict[str, Any]], path: Path, subtitle: str) -> None:
 
 
 def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
-    for name in dict.fromkeys(r["contender"] for r in records):
-        points = sorted((r["elements"], r["median"]) for r in records if r["contender"] == name)
+    for name in dict.fromkeys(r["implementation"] for r in records):
+        points = sorted((r["elements"], r["median"]) for r in records if r["implementation"] == name)
         style = {"linewidth": 1.6, "markersize": 4, "zorder": 3, **STYLES.get(name, {})}
         axes.plot(*zip(*points, strict=True), label=name, **style)
     axes.set_xscale("log")
@@ -83,10 +83,10 @@ def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(linewidth=0.8)
-    largest = [r for r in records if r["rival"] and r["elements"] == max(r["elements"] for r in records)]
+    largest = [r for r in records if r["baseline"] and r["elements"] == max(r["elements"] for r in records)]
     for r in largest:
-        words = f"at {_count(r['elements'], 0)}: {r['ratio']:.1f}x as fast\nas {r['contender']}"
-        axes.text(0.03, 0.97, words, transform=axes.transAxes, va="top", fontsize=10, color="#2f81c7")
+        text = f"at {_count(r['elements'], 0)}: {r['ratio']:.1f}x as fast\nas {r['implementation']}"
+        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=10, color="#2f81c7")
 
 
 def _count(value: float, _: int) -> str:

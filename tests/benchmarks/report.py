@@ -1,4 +1,4 @@
-"""The figures as tables to read, and the machine that they were taken on."""
+"""The results as tables, and the machine that they were measured on."""
 
 from __future__ import annotations
 
@@ -12,78 +12,74 @@ from pathlib import Path
 from typing import Any
 
 import fastgen_rf
-from tests.benchmarks.contenders import OURS
+from tests.benchmarks.baselines import OURS
 
 PACKAGES = ("numpy", "torch", "jax", "cupy", "nvidia-modelopt", "ml_dtypes", "array-api-compat")
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where, with what and when the figures are taken."""
+    """Place, versions and date of a measurement."""
+    versions = {"fastgen_rf": fastgen_rf.__version__}
+    versions |= {name: version for name in PACKAGES if (version := _version(name))}
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "platform": platform.system() + " " + platform.machine(),
         "python": platform.python_version(),
-        "versions": {"fastgen_rf": fastgen_rf.__version__}
-        | {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": versions,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "tests.benchmarks", *sys.argv[1:]]),
     }
-    if "torch" in sys.modules:
-        import torch
-
-        facts["threads"] = torch.get_num_threads()  # PyTorch's; XLA takes one for each core, NumPy one
+    if torch := sys.modules.get("torch"):
+        facts["threads"] = torch.get_num_threads()  # PyTorch's; XLA has one for each core, NumPy one
         if device == "cuda":
             facts["gpu"] = torch.cuda.get_device_name()
     return facts
 
 
 def print_machine(facts: dict[str, Any]) -> None:
-    """Print where the figures were taken."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     place = facts.get("gpu") or f"{facts['cpu']}, {facts['cores']} cores"
     print(f"\n{place}, {facts['platform']}, Python {facts['python']}, {facts['date']}\n{versions}")
 
 
 def print_timings(records: list[dict[str, Any]]) -> None:
-    """Print a table for each framework and kind of case, a row for each case, a column for each contender."""
+    """Print a table for each framework and table of cases: a row for each case, a column for each implementation."""
     for backend, table in dict.fromkeys((r["backend"], r["table"]) for r in records):
         chosen = [r for r in records if (r["backend"], r["table"]) == (backend, table)]
-        names = list(dict.fromkeys(r["contender"] for r in chosen))
-        print(f"\n{backend}, {table}: median time of a call, and how many times fastgen_rf's it is")
-        rows = [["", "", "elements", "case", *names]]
+        names = list(dict.fromkeys(r["implementation"] for r in chosen))
+        print(f"\n{backend}, {table}: median time of a call, and its ratio to the time of fastgen_rf")
         cells: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in chosen:
             key = (_operation(r), r["dtype"], f"{r['elements']:,}", r["label"])
-            ratio = "" if r["contender"] == OURS else f" {_times(r['ratio'])}"
-            cells.setdefault(key, {})[r["contender"]] = show(r["median"]) + ratio
-        _print_rows(rows + [[*key, *(found.get(name, "-") for name in names)] for key, found in cells.items()])
+            ratio = "" if r["implementation"] == OURS else f" {_times(r['ratio'])}"
+            cells.setdefault(key, {})[r["implementation"]] = show(r["median"]) + ratio
+        rows = [[*key, *(found.get(name, "-") for name in names)] for key, found in cells.items()]
+        _print_rows([["", "", "elements", "case", *names], *rows])
 
 
 def print_memory(records: list[dict[str, Any]]) -> None:
-    """Print peaks and what is saved for backward, in parts of one result."""
-    if not records:
-        return
-    print("\nmemory beyond the result, % of one result, at latent size")
-    rows = [["", "", "", "peak, forward", "saved for backward", "of that, no input"]]
-    for r in records:
-        rows.append(
-            [
-                *(r["backend"], r["dtype"], f"{r['contender']} {r['op']}"),
-                *("-" if r.get(key) is None else f"{r[key]:.1%}" for key in ("peak", "saved", "saved_new")),
-            ]
-        )
-    _print_rows(rows)
+    """Print peaks and memory saved for backward, relative to one result."""
+    if records:
+        print("\nmemory in addition to the result, % of one result, at latent size")
+        rows = [["", "", "", "peak, forward", "saved for backward", "of that, no input"]]
+        for r in records:
+            sizes = ("-" if r.get(key) is None else f"{r[key]:.1%}" for key in ("peak", "saved", "saved_new"))
+            rows.append([r["backend"], r["dtype"], f"{r['implementation']} {r['op']}", *sizes])
+        _print_rows(rows)
 
 
 def print_slower(records: list[dict[str, Any]]) -> None:
-    """Print where fastgen_rf is slower than what it promises never to be slower than."""
-    slower = [r for r in records if r["rival"] and r["ratio_quartiles"][1] < 1]
-    cases = sum(r["rival"] for r in records)
-    print(f"\nslower than its rival (in three of four rounds): {len(slower)} of {cases} cases")
+    """Print the cases in which fastgen_rf is slower than a baseline."""
+    slower = [r for r in records if r["baseline"] and r["ratio_quartiles"][1] < 1]
+    cases = sum(r["baseline"] for r in records)
+    print(f"\nslower than the baseline (in three of four rounds): {len(slower)} of {cases} cases")
     _print_rows(
         [
-            [r["backend"], _operation(r), r["dtype"], str(r["shape"]), r["label"], r["contender"], _times(r["ratio"])]
+            [
+                *(r["backend"], _operation(r), r["dtype"], str(r["shape"]), r["label"]),
+                *(r["implementation"], _times(r["ratio"])),
+            ]
             for r in sorted(slower, key=lambda r: r["ratio"])
         ]
     )
@@ -105,10 +101,9 @@ def _times(ratio: float) -> str:
 
 
 def _print_rows(rows: list[list[str]]) -> None:
-    if not rows:
-        return
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    text = 4 if len(rows[0]) > 6 else 3
+    """Print cells in columns: text on the left, numbers on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    text = 4 if len(widths) > 6 else 3
     for row in rows:
         cells = [
             cell.ljust(width) if at < text and not cell.replace(",", "").isdigit() else cell.rjust(width)

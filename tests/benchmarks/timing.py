@@ -1,8 +1,7 @@
-"""How long a call takes: contenders take turns, so that what slows the machine for a while slows all of them.
+"""How long a call takes. Implementations take turns, so that a slow phase of the machine slows all of them.
 
-The order within a round is shuffled, so that nobody always follows the same neighbour. How far to trust a ratio:
-one function entered under two names came out at 0.95 to 1.06 of itself at 1M elements, at 0.97 to 1.02 below
-(PyTorch, two cores).
+The order in a round is random, so that none always follows the same one. One function measured under two names had a
+ratio of 0.95 to 1.06 at 1M elements, and of 0.97 to 1.02 below that (PyTorch, two cores).
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.benchmarks.baselines import OURS, Call, Frame, Implementation
 from tests.benchmarks.cases import Case
-from tests.benchmarks.contenders import OURS, Call, Contender
 
-SHORTEST = 2e-3  # seconds that one measurement lasts at least, in as many calls as that takes
-LEAD_IN = 20e-3  # a call shorter than this follows an unmeasured one: a neighbour leaves caches and heap otherwise
+SHORTEST = 2e-3  # seconds that one measurement lasts at least, in several calls if necessary
+LEAD_IN = 20e-3  # a call shorter than this follows one that is not measured, for caches and the heap
 MOST = 41  # rounds
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call of one contender in one case; ``ratio`` is its time over fastgen_rf's, round by round."""
+    """Seconds per call of one implementation in one case; ``ratio`` is its time over fastgen_rf's, round by round."""
 
-    contender: str
-    rival: bool
+    implementation: str
+    baseline: bool
     median: float
     quartiles: tuple[float, float]
     ratio: float
@@ -37,10 +36,12 @@ class Timing:
     calls: int
 
 
-def measure(frame: Any, case: Case, contenders: list[Contender], seconds: float, fewest: int) -> list[Timing]:
-    """Time ``contenders`` in turns for about ``seconds`` and ``fewest`` rounds, after a warm-up of each."""
+def measure(
+    frame: Frame, case: Case, implementations: list[Implementation], seconds: float, fewest: int
+) -> list[Timing]:
+    """Time ``implementations`` in turns for about ``seconds`` and ``fewest`` rounds, after a warm-up of each."""
     arrays = frame.arrays(case)
-    calls = [contender.prepare(case, arrays) for contender in contenders]
+    calls = [implementation.prepare(case, arrays) for implementation in implementations]
     repeats = []
     for call in calls:
         _time(frame, call, 1)  # compiles
@@ -63,12 +64,12 @@ def measure(frame: Any, case: Case, contenders: list[Contender], seconds: float,
                 times.append(_time(frame, call, count))
     finally:
         gc.enable()
-    ours = samples[[contender.name for contender in contenders].index(OURS)]
+    ours = samples[[implementation.name for implementation in implementations].index(OURS)]
     against = [[theirs / own for theirs, own in zip(times, ours, strict=True)] for times in samples]
     return [
         Timing(
-            contender=contender.name,
-            rival=contender.rival,
+            implementation=implementation.name,
+            baseline=implementation.baseline,
             median=statistics.median(times),
             quartiles=_quartiles(times),
             ratio=statistics.median(ratios),
@@ -76,11 +77,11 @@ def measure(frame: Any, case: Case, contenders: list[Contender], seconds: float,
             rounds=len(times),
             calls=count,
         )
-        for contender, times, ratios, count in zip(contenders, samples, against, repeats, strict=True)
+        for implementation, times, ratios, count in zip(implementations, samples, against, repeats, strict=True)
     ]
 
 
-def record(frame: Any, case: Case, timing: Timing) -> dict[str, Any]:
+def record(frame: Frame, case: Case, timing: Timing) -> dict[str, Any]:
     """One line of the JSON file."""
     return {"backend": frame.name, **asdict(case), "elements": case.elements, **asdict(timing)}
 
@@ -90,7 +91,7 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
     return lower, upper
 
 
-def _time(frame: Any, call: Call, count: int) -> float:
+def _time(frame: Frame, call: Call, count: int) -> float:
     """Seconds per call of ``count`` calls in a row, from an idle device to an idle device."""
     frame.wait(None)
     start = time.perf_counter()

@@ -106,9 +106,8 @@ def test_two_frameworks_that_are_not_numpy_are_both_named(xp: Any) -> None:
 
 @every_formula
 @pytest.mark.backends("torch", "array_api_strict", "jax")
+@pytest.mark.needs("float64")  # of array-api-strict the default device
 def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
-    if xp.name == "array_api_strict" and not xp.has_float64:
-        pytest.skip("the default device stands for all")
     arguments = good(xp, row)
     if xp.name == "jax":  # JAX moves an array that nobody has placed
         arguments = [xp.jax.device_put(x, xp.device) for x in arguments]

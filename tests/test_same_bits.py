@@ -93,10 +93,9 @@ def test_a_python_float_t_counts_as_float64(xp: Any, name: str, t: float) -> Non
     ids=lambda value: getattr(value, "name", str(value)),
 )
 @pytest.mark.backends("numpy", "torch")
+@pytest.mark.needs("bfloat16")
 def test_large_arrays_get_the_bits_of_small_ones(xp: Any, row: Row, dtype: str, copies: int) -> None:
     """Large arrays take another code path: 16 x 20,480 elements one block or three, 16 x 65,536 several."""
-    if dtype not in xp.dtypes:
-        pytest.skip("bfloat16 needs ml_dtypes")
     host = arguments(row, "float32")
     small = xp.numpy(row(*(xp.array(x, dtype) for x in host)))
     tiled = [np.tile(x, (1, copies)) if x.ndim == 2 else x for x in host]

@@ -20,7 +20,6 @@ SHIFTED = rf.SampleTimestepConfig()
 T_LIST = (1.0, 0.75, 0.5, 0.0)
 SAMPLERS = {
     "sample_timesteps": lambda n, **how: (rf.sample_timesteps(n, SHIFTED, **how),),
-    "stratified": lambda n, **how: (rf.sample_timesteps(n, SHIFTED, stratified=True, **how),),
     "sample_timestep_pairs": lambda n, **how: rf.sample_timestep_pairs(n, SHIFTED, stratified=True, **how),
     "sample_from_t_list": lambda n, **how: rf.sample_from_t_list(n, T_LIST, return_index=True, **how),
 }

@@ -52,17 +52,6 @@ def test_gradients_are_sharded_as_their_arguments(rows: NamedSharding) -> None:
             assert gradient.sharding.is_equivalent_to(rows, x.ndim)
 
 
-def test_shard_map_runs_each_shard(rows: NamedSharding) -> None:
-    values = [jax.device_put(a, rows) for a in arrays(8, 6)]
-
-    def calls(*values: Any) -> list[Any]:
-        return [row(*values) for row in TWO]
-
-    mapped = jax.shard_map(calls, mesh=rows.mesh, in_specs=(ROWS_OVER_DEVICES,) * 3, out_specs=ROWS_OVER_DEVICES)
-    for row, got in zip(TWO, mapped(*values), strict=True):
-        assert_numpys(got, row, *values)
-
-
 # Devices
 
 

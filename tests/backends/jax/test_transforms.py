@@ -75,13 +75,6 @@ def test_a_sampling_loop_in_a_scan_ends_in_exactly_x0() -> None:
     np.testing.assert_allclose(on_the_way[2], rf.add_noise(X, Y, times[3]), rtol=1e-5, atol=1e-6)
 
 
-def test_shapes_and_dtypes_are_known_before_values() -> None:
-    x = X.astype(jnp.bfloat16)
-    for row in TWO:
-        for described in (jax.eval_shape(row, x, Y, T), jax.jit(row.function).lower(x, Y, T).out_info):
-            assert (described.shape, described.dtype) == (X.shape, jnp.bfloat16)
-
-
 def test_an_exported_program_takes_any_batch() -> None:
     (batch,) = jax.export.symbolic_shape("batch")
     shapes = ((batch, 6), (batch, 6), (batch,), (batch, 1))

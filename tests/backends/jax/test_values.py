@@ -15,7 +15,17 @@ import pytest
 import fastgen_rf as rf
 from tests.backends.jax.helpers import FOUR, TWO, arrays, assert_numpys
 from tests.bits import assert_same_bits
-from tests.catalogue import Row
+from tests.catalogue import (
+    DENSITIES,
+    FORMULAS,
+    FUNCTIONS_OF_TIMES,
+    QUANTILES,
+    REPRESENTATIVE,
+    ROWS,
+    SAMPLERS,
+    Row,
+    inputs,
+)
 
 every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 BETA = rf.SampleTimestepConfig("beta")
@@ -59,14 +69,18 @@ def test_a_float_time_keeps_the_digits_of_float64_under_jit() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-13)
 
 
-def test_a_quotient_by_a_float_time_is_correctly_rounded() -> None:
-    """By 0.7, 0.25 % of the quotients lie on ties of float32, which a product with 1 / 0.7 rounds wrongly."""
-    x, y, _ = arrays(16, 2000)
-    wanted = rf.x0_to_flow(np.asarray(x), np.asarray(y), 0.7)
-    for call in (rf.x0_to_flow, jax.jit(rf.x0_to_flow, static_argnums=2)):
-        assert_same_bits(np.asarray(call(x, y, 0.7)), wanted)
+def test_quotients_are_correctly_rounded() -> None:
+    """XLA would divide by a broadcast time by a product with its reciprocal."""
+    x, y, t = arrays(16, 2000)
+    wide = arrays(16, 2000, dtype=jnp.float64)[:2]
+    # Of quotients by 0.7, 0.25 % lie on ties of float32.
+    for arguments in ((x, y, 0.7), (*wide, 0.7), (*wide, t)):
+        wanted = rf.x0_to_flow(*(np.asarray(a) if isinstance(a, jax.Array) else a for a in arguments))
+        assert_same_bits(np.asarray(rf.x0_to_flow(*arguments)), wanted)
+    got = jax.jit(rf.x0_to_flow, static_argnums=2)(x, y, 0.7)
+    assert_same_bits(np.asarray(got), rf.x0_to_flow(np.asarray(x), np.asarray(y), 0.7))
     x, y, _ = arrays(4, 6, dtype=jnp.float64)
-    for k in range(1, 64):  # a quotient of 1 - 2**-53 would move it
+    for k in range(1, 64):  # a ratio of 1 - 2**-53 would move x_t
         np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
 
 
@@ -123,16 +137,10 @@ def test_strict_promotion_of_dtypes_and_ranks_is_obeyed() -> None:
     x, y, t = arrays(4, 5, 6, dtype=jnp.bfloat16)
 
     def calls(x: Any, y: Any, t: Any, key: Any) -> list[Any]:
-        return [
-            *(row(x, y, time) for row in TWO for time in (t, 0.3, t.astype(jnp.bfloat16))),
-            rf.ode_step(x, y, t, 0.1),
-            rf.shift_timesteps(t, 3.0),
-            rf.timestep_quantile(t, BETA),
-            rf.timestep_density(t, BETA),
-            rf.sample_timesteps(8, BETA, rng=key, dtype=jnp.bfloat16),
-            *rf.sample_timestep_pairs(8, BETA, rng=key, dtype=jnp.bfloat16, stratified=True),
-            *rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key, dtype=jnp.bfloat16, return_index=True),
-        ]
+        given = {"x": x, "y": y}
+        values = [row(*(given.get(kind, t) for kind in row.takes)) for row in (*FORMULAS, *FUNCTIONS_OF_TIMES)]
+        numbers = [row(x, y, 0.3) for row in TWO]
+        return [values, numbers, *(sampler.call(rng=key, dtype=jnp.bfloat16) for sampler in SAMPLERS.values())]
 
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         jax.eval_shape(calls, x, y.astype(jnp.float32), t, jax.random.key(0))  # checked when a program is traced
@@ -184,8 +192,8 @@ def test_eager_calls_compile_once_for_each_shape_whatever_a_float_time_is(compil
         for time in (0.1, 0.2, 0.3, np.float64(0.4)):
             jax.block_until_ready(row(*one[:2], time))
         assert len(compilations) == 1
-        for inputs in (one, other, one, other):
-            jax.block_until_ready(row(*inputs))
+        for arguments in (one, other, one, other):
+            jax.block_until_ready(row(*arguments))
         assert len(compilations) == 3
 
 
@@ -202,24 +210,13 @@ def test_samplers_compile_once_for_each_config_and_random_bits_once_for_all(comp
 
 
 def test_calls_on_device_arrays_transfer_nothing_to_the_host_or_back() -> None:
-    x, y, t = arrays(4, 5)
-    key, config = jax.random.key(0), rf.SampleTimestepConfig("logitnormal", truncate=True)
-
-    def calls(x: Any, y: Any, t: Any, key: Any) -> list[Any]:
-        return [
-            *(row(x, y, t) for row in TWO),
-            rf.ode_step(x, y, t, t),
-            rf.rf_alpha(t),
-            rf.shift_timesteps(t, 3.0),
-            rf.convert_time(t, source="rf", target="sigma"),
-            rf.timestep_quantile(t, config),
-            rf.timestep_density(t, config),
-            rf.sample_timesteps(8, config, rng=key),
-            *rf.sample_timestep_pairs(8, config, rng=key, stratified=True),
-            rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key),
-        ]
-
+    names = (*REPRESENTATIVE, "ode_step", "rf_alpha", "shift_timesteps (3.0)", "convert_time (rf, sigma)")
+    rows = [*(ROWS[name] for name in names), *QUANTILES[2:4], *DENSITIES[2:4]]
+    given = [[jnp.asarray(x, jnp.float32) for x in inputs(row)] for row in rows]
+    key = jax.random.key(0)
     with jax.transfer_guard("disallow"):
-        results = calls(x, y, t, key)
-        results += jax.jit(lambda x, y, t: [rf.add_noise(x, y, 0.3), rf.expand_like(rf.rf_alpha(t), x)])(x, y, t)
-    assert len(results) == 14
+        values = [row(*arguments) for row, arguments in zip(rows, given, strict=True)]
+        samples = [*rf.sample_timestep_pairs(8, BETA, rng=key, stratified=True), rf.sample_timesteps(8, BETA, rng=key)]
+        samples.append(rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key))
+        jitted = jax.jit(lambda x, y, t: [rf.add_noise(x, y, 0.3), rf.expand_like(rf.rf_alpha(t), x)])(*given[0])
+    assert len([*values, *samples, *jitted]) == len(rows) + 6

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch.plain import CONVERSIONS, LARGE, SMALL, assert_same_bits, randn, times
 from torch import Tensor
 from torch.autograd import forward_ad
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._torch import TorchBackend
+from tests.backends.torch.reference import assert_same_bits, reference
+from tests.backends.torch.tensors import LARGE, SMALL, inputs
+from tests.catalogue import ROWS
 from tests.processes import run_alone
 
 NAMES: dict[str, tuple[Any, Callable[[Tensor], bool]]] = {  # what it belongs to, and a question that needs it
@@ -46,19 +48,18 @@ def _without_a_name(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def check_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check values and gradients of small and large arrays, and values where float64 is emulated."""
-    conversion = CONVERSIONS["x0_to_eps"]
+    row = ROWS["x0_to_eps"]
     for shape in (SMALL, LARGE):
-        inputs = [x.detach().requires_grad_() for x in (randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0]))]
-        ours, plain = conversion.ours(*inputs), conversion.plain(*inputs)
+        given = inputs(shape, wanted=(0, 1, 2))
+        ours, plain = row(*given), reference(row, *given)
         assert_same_bits(ours.detach(), plain.detach())
-        for actual, expected in zip(*(torch.autograd.grad(x.sum(), inputs) for x in (ours, plain)), strict=True):
+        for actual, expected in zip(*(torch.autograd.grad(x.sum(), given) for x in (ours, plain)), strict=True):
             torch.testing.assert_close(actual, expected)
-    given = randn(*SMALL, seed=1), randn(*SMALL, seed=2), times(SMALL[0])
-    expected = conversion.plain(*given)
+    given = inputs(SMALL)
+    expected = reference(row, *given)
     monkeypatch.setattr(TorchBackend, "has_float64", lambda self, device: False)
-    assert_same_bits(conversion.ours(*given), expected)
-    mapped = torch.func.vmap(conversion.ours)(*given)
-    assert_same_bits(mapped, expected)
+    assert_same_bits(row(*given), expected)
+    assert_same_bits(torch.func.vmap(row)(*given), expected)
 
 
 @pytest.mark.usefixtures("_without_a_name")

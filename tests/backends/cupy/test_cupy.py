@@ -133,7 +133,7 @@ def test_all_bits_of_a_long_seed_count() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", -1, True])
 def test_a_device_that_is_none_of_cupys_is_a_value_error(device: Any) -> None:
-    with pytest.raises(ValueError, match=r"device must be a cupy\.cuda\.Device, an index or such as 'cuda:0', got"):
+    with pytest.raises(ValueError, match=r"device must be a cupy\.cuda\.Device, an index or a name such as 'cuda:0'"):
         rf.sample_timesteps(5, CFG, rng=0, xp=cupy, device=device)
 
 
@@ -148,8 +148,14 @@ def test_the_global_generator_and_a_random_state_draw() -> None:
     first = cupy.asnumpy(rf.sample_timesteps(5, CFG, xp=cupy))
     cupy.random.seed(3)
     assert np.array_equal(cupy.asnumpy(rf.sample_timesteps(5, CFG, rng=cupy.random.get_random_state())), first)
-    with pytest.raises(TypeError, match=r"rng must be a cupy\.random\.Generator, an int or None, got str"):
-        rf.sample_timesteps(5, CFG, rng="3", xp=cupy)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"rng must be a cupy\.random\.Generator, .*, an int or None, got ndarray"):
+        rf.sample_timesteps(5, CFG, rng=cupy.ones(1), xp=cupy)  # type: ignore[call-overload]
+
+
+def test_entries_of_a_t_list_are_on_the_device_of_their_index() -> None:
+    t, index = rf.sample_from_t_list(99, (0.75, 0.5, 0.25, 0.0), rng=0, xp=cupy, device=LAST, return_index=True)
+    assert t.device == index.device == LAST
+    assert [(0.75, 0.5, 0.25)[i] for i in cupy.asnumpy(index)] == cupy.asnumpy(t).tolist()
 
 
 def test_bfloat16_samples_keep_within_the_bounds() -> None:

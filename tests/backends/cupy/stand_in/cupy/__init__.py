@@ -35,6 +35,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> ndarray:
         return ndarray(self._host[_to_host(key)], self.device)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._host[_to_host(key)] = _to_host(value)
+
     def transpose(self, *axes: Any) -> ndarray:
         return ndarray(self._host.transpose(*axes), self.device)
 

@@ -64,7 +64,7 @@ def test_a_thread_that_ends_frees_its_scratch_memory(xp: Any) -> None:
     def call() -> None:
         results(xp, LARGE)
         with scratch.taken(lambda: None) as values:  # the memory that the thread keeps for its next call
-            kept.append(weakref.ref(values))
+            kept.append(weakref.ref(values[0] if isinstance(values, tuple) else values))
 
     for _ in range(3):
         thread = threading.Thread(target=call)

@@ -121,7 +121,7 @@ def test_the_device_is_the_one_asked_for_else_the_generators_else_the_default() 
     for device in ("cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)):
         assert torch.equal(times(rng=seeded(), device=device), times(rng=seeded()))
     assert times(rng=numpys, xp=torch, device="meta").device.type == "meta"
-    with pytest.raises(ValueError, match="device must be a torch.device or its name, such as 'cuda:0', got 'nowhere'"):
+    with pytest.raises(ValueError, match=r"device must be a torch.device or its name, such as 'cuda:0', got 'nowhere'"):
         times(xp=torch, device="nowhere")
 
 

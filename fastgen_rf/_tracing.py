@@ -26,8 +26,11 @@ def is_traced() -> bool:
 def evaluated_by_tracer(function: FunctionT) -> FunctionT:
     """Mark a pure function of :func:`fixed` numbers and strings, which Dynamo then calls instead of tracing it.
 
-    Its result is a constant of the compiled program, with the bits that NumPy or SciPy give. An object that was made in
-    the trace must not be an argument: Dynamo passes it on without its attributes.
+    Its result is a constant of the compiled program, with the bits that NumPy or SciPy give. A float comes in a tuple,
+    because torch 2.6 fails on a bare one. The caller multiplies it by 1.0, because torch.export returns a number that
+    the trace computed, and not this constant. An object that was made in the trace must not be an argument: Dynamo
+    passes it on without its attributes.
+
     ``torch.compiler.assume_constant_result`` sets the same attribute, and would import PyTorch. A release of PyTorch
     that does not know the attribute traces the function, as it would without it.
     """
@@ -54,9 +57,12 @@ def lies_in(number: float, low: float, high: float) -> bool:
         return low <= number <= high
     import torch.fx.experimental.symbolic_shapes as symbolic_shapes
 
-    # Not before torch 2.8, which stops here if the value is open; Dynamo follows no failing import.
-    known: Any = getattr(symbolic_shapes, "guard_or_true", bool)
-    return bool(known(low <= number) and known(number <= high))
+    # Dynamo follows no failing import.
+    known: Any = getattr(symbolic_shapes, "guard_or_true", None)
+    if known is None:  # before torch 2.8, which stops here if the value is open
+        return low <= number <= high
+    lies: bool = known(low <= number) and known(number <= high)
+    return lies
 
 
 def shown(value: Any) -> str:

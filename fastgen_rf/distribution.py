@@ -68,18 +68,17 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
         backend = floating_backend(share, "u")
         quantile = Quantile(config, *bounds(config, backend, share.dtype))
         return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
-    # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
-    return _quantile(fixed(share), _values(config)) * 1.0  # type: ignore[return-value]
+    return _quantile(fixed(share), _values(config))[0] * 1.0  # type: ignore[return-value]
 
 
 @evaluated_by_tracer
-def _quantile(share: float, values: tuple[Any, ...]) -> float:
+def _quantile(share: float, values: tuple[Any, ...]) -> tuple[float]:
     from scipy import special
 
     config = _law(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
     t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
-    return float(t[0])
+    return (float(t[0]),)
 
 
 @dataclass(frozen=True)
@@ -145,13 +144,13 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
         time = checked_time(t)
     if isinstance(time, float):
         time = finite(time, "t")
-        return _density(fixed(time), _values(config)) * 1.0  # type: ignore[return-value]  # as in timestep_quantile
+        return _density(fixed(time), _values(config))[0] * 1.0  # type: ignore[return-value]
     return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
 
 
 @evaluated_by_tracer
-def _density(time: float, values: tuple[Any, ...]) -> float:
-    return float(_laws.density(np.asarray([time]), _law(values), np)[0])
+def _density(time: float, values: tuple[Any, ...]) -> tuple[float]:
+    return (float(_laws.density(np.asarray([time]), _law(values), np)[0]),)
 
 
 # What a law reads of its config. Dynamo passes numbers and strings to the two functions above, and no config.

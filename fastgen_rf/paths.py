@@ -84,8 +84,7 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     if isinstance(level, float):
         if source == target:
             return level  # type: ignore[return-value]  # a float for a float
-        # Times 1.0 the constant of a trace is the trace's own number, which torch.export can return.
-        return _converted(fixed(level), source, target) * 1.0  # type: ignore[return-value]
+        return _converted(fixed(level), source, target)[0] * 1.0  # type: ignore[return-value]
     backend = floating_backend(level, "time")
     if source == target:
         return level  # type: ignore[no-any-return]
@@ -98,9 +97,9 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
 
 
 @evaluated_by_tracer
-def _converted(level: float, source: TimeParameterization, target: TimeParameterization) -> float:
+def _converted(level: float, source: TimeParameterization, target: TimeParameterization) -> tuple[float]:
     """``level`` converted as an array is, because the functions of math and of NumPy differ in the last bit."""
-    return convert_time(np.asarray([level]), source=source, target=target).item()  # type: ignore[no-any-return]
+    return (convert_time(np.asarray([level]), source=source, target=target).item(),)
 
 
 def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: StatePath) -> ArrayT:

@@ -89,7 +89,7 @@ OPEN_IN_ONE_GRAPH = {
 
 def loop(times: Any) -> torch.Tensor:
     x = Y
-    for now, then in zip(times, times[1:], strict=False):  # noqa: RUF007  # as in README
+    for now, then in zip(times, times[1:]):  # noqa: B905, RUF007  # as in README
         x = rf.flow_step(X, x, now, then)
     return x
 
@@ -117,7 +117,7 @@ def test_a_numpy_scalar_out_of_range_is_an_error_under_the_compiler(t: Any) -> N
 
 def sample_as_in_the_readme(x: torch.Tensor) -> torch.Tensor:
     t_list = rf.make_t_list(4, shift=5.0)
-    for now, then in zip(t_list, t_list[1:], strict=False):  # noqa: RUF007  # as in README
+    for now, then in zip(t_list, t_list[1:]):  # noqa: B905, RUF007  # as in README
         x = rf.flow_step(torch.sin(x), x, now, then)
     return x
 

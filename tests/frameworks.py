@@ -289,12 +289,12 @@ class Jax(Framework):
 
     def compiled(self, call: Call, arrays: list[Any]) -> Any:
         """`jit`"""
-        return self.jax.jit(call)(*arrays)
+        return self.jax.jit(lambda *x: call(*x))(*arrays)  # jit wants a weak reference, which a tuple has not
 
     def exported(self, call: Call, arrays: list[Any]) -> Any:
         """`jax.export`"""
         export = importlib.import_module("jax.export").export
-        return export(self.jax.jit(call))(*arrays).call(*arrays)
+        return export(self.jax.jit(lambda *x: call(*x)))(*arrays).call(*arrays)
 
     def vmap(self, call: Call, arrays: list[Any]) -> Any:
         """`vmap`"""

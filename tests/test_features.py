@@ -126,14 +126,14 @@ def test_lazy(xp: Any, function: str) -> None:
 
 # Derivatives, within one unit in the last place
 
-# PyTorch adds up some gradients of these in float32: over the columns, and those that reach t through two arguments.
+# Frameworks add up some gradients of these in float32: over the columns, and those that reach t by several arguments.
 ADDED_IN_FLOAT32 = ("expand_like", "shift_timesteps")
 
 
 def assert_derivative(xp: Any, function: str, got: Any, wanted: Any, terms: Any = 0) -> None:
     """Compare a derivative with its exact value; ``terms`` is the sum of the sizes of what was added up."""
     assert got.dtype == xp.dtype("float32")
-    slack = 2.0**-22 * terms if xp.name == "torch" and function in ADDED_IN_FLOAT32 else 0
+    slack = 2.0**-22 * terms if function in ADDED_IN_FLOAT32 else 0
     exact.assert_rounded(xp.numpy(got), wanted, slack + exact.mp.mpf(10) ** -25, "float32", ulps=1.0)
 
 

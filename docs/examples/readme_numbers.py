@@ -16,6 +16,7 @@ T = 0.001
 
 
 def rms(x: Tensor) -> float:
+    """Root of the mean square."""
     return x.double().square().mean().sqrt().item()
 
 
@@ -42,4 +43,4 @@ if __name__ == "__main__":
         by_way_of_x0, direct = conversion(dtype)
         print(f"flow to eps at t = {T}, {dtype}: RMS error {by_way_of_x0:.2g} by way of x_0, {direct:.2g} here")
     share, largest = timesteps()
-    print(f"default timesteps cast to bfloat16: {100 * share:.1f} % are exactly 1; sampled in bfloat16: at most {largest}")
+    print(f"default timesteps cast to bfloat16: {100 * share:.1f} % are 1; sampled in bfloat16: at most {largest}")

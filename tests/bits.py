@@ -1,10 +1,16 @@
-"""How far two results are apart, counted in the numbers that their dtype has between them."""
+"""How far two results are apart, counted in the numbers that their dtype has between them.
+
+``python -m tests.bits`` prints how far each framework is from NumPy: the table of docs/explanation/promises.md.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+
+WAYS = [(name, take) for name in ("torch", "jax", "array_api_strict") for take in ("eager", "no_float64")]
+WAYS.insert(1, ("torch", "compiled"))
 
 _INTEGERS = {8: np.int64, 4: np.int32, 2: np.int16}
 
@@ -39,3 +45,37 @@ def assert_few_differ(got: Any, wanted: Any, share: float = 0.001) -> None:
     apart = ulps_apart(got, wanted)
     if apart.max(initial=0) > 1 or np.count_nonzero(apart) > 1 + share * apart.size:
         raise AssertionError(f"{np.count_nonzero(apart)} of {apart.size} differ, by up to {apart.max()} units")
+
+
+def main() -> None:
+    """Print how far each framework's results are from NumPy's: the most units, and how many of a million differ."""
+    from tests.catalogue import FORMULAS, inputs
+    from tests.frameworks import FRAMEWORKS, NARROW
+
+    def measured(xp: Any, take: str, dtype: str) -> str:
+        largest, differ, size = 0, 0, 0
+        for row in FORMULAS:
+            host = [x.astype(np.float32 if dtype in NARROW else dtype) for x in inputs(row, 1024)]
+            arrays = [xp.array(x, dtype) for x in host]
+            wide = row(*(np.asarray(xp.numpy(x), np.float64) for x in arrays))
+            narrow = wide.astype(np.float32) if dtype in NARROW and xp.rounds_through_float32 else wide
+            wanted = narrow.astype(FRAMEWORKS["numpy"]("cpu").dtype(dtype))
+            got = xp.numpy(getattr(xp, take)(lambda *x, row=row: row(*x), arrays))
+            apart = ulps_apart(got.astype(wanted.dtype), wanted)
+            largest, differ, size = max(largest, int(apart.max())), differ + np.count_nonzero(apart), size + apart.size
+        return f"{largest}, {1e6 * differ / size:.3g} in 10⁶" if largest else "0"
+
+    np.seterr(all="ignore")
+    print("| | float64 | float32 | bfloat16 | float16 |\n| --- | --- | --- | --- | --- |")
+    for name, take in WAYS:
+        framework = FRAMEWORKS[name]
+        xp = framework("CPU_DEVICE" if name == "array_api_strict" else "cpu")
+        cells = [
+            measured(xp, take, dtype) if dtype in xp.dtypes and (take != "no_float64" or dtype != "float64") else ""
+            for dtype in ("float64", "float32", "bfloat16", "float16")
+        ]
+        print(f"| {framework.title}, {take.replace('_', ' ')} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

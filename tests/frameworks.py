@@ -52,10 +52,9 @@ class Framework:
 
     @classmethod
     def offers(cls, place: str) -> frozenset[str]:
-        """What a test may need of a device: dtypes, "special", "no float64"."""
-        if importlib.util.find_spec("ml_dtypes"):
-            return cls.has
-        return cls.has if cls.name == "torch" else cls.has - {"bfloat16"}
+        """What a test may need of a device: dtypes, "special", "no float64", or that float64 can be taken away."""
+        offered = cls.has | ({"float64 taken away"} if hasattr(cls, "no_float64") else set())
+        return offered if cls.name == "torch" or importlib.util.find_spec("ml_dtypes") else offered - {"bfloat16"}
 
     def find_device(self, place: str) -> Any:
         """The framework's object for a device."""
@@ -382,7 +381,10 @@ class Strict(Framework):
 
     @classmethod
     def offers(cls, place: str) -> frozenset[str]:
-        return cls.has - {"float64"} | {"no float64"} if place == "no_float64" else cls.has
+        if place == "no_float64":
+            return cls.has - {"float64"} | {"no float64"}
+        # The lowest supported version has no such device.
+        return cls.has | ({"float64 taken away"} if "no_float64" in cls.places("cpu") else set())
 
     def find_device(self, place: str) -> Any:
         return self.namespace.Device(place)

@@ -94,7 +94,7 @@ def test_low_precision(xp: Any, function: str, dtype: str) -> None:
 
 
 @every_call("no_float64")
-@pytest.mark.needs("float64")
+@pytest.mark.needs("float64 taken away")
 def test_no_float64(xp: Any, function: str) -> None:
     check(xp, function, "no_float64")
 

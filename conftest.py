@@ -55,7 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "backends(*names): run on these frameworks only",
-        "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not; 'float64 taken away': a test can do without it",
+        "needs(*what): run where these dtypes exist; 'special': special functions too; 'no float64': float64 does not; "
+        "'float64 taken away': a test can run as if it did not",
         "dtypes(*names): parametrize the argument `dtype` over these (all four if none), where xp has them",
         "slow: starts processes, or needs a compiler's optimizations",
     ):

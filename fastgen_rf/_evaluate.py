@@ -1,7 +1,7 @@
-"""How a formula is applied: the checks, then the backend that runs it in float64 and casts once.
+"""The checks of arrays and times, then the backend that evaluates a formula in float64 and rounds once.
 
-Checks look at type, shape, dtype and device alone, never at an array's values: they cost a microsecond or two,
-trace under every compiler and never wait for a device. What differs between frameworks is the backends' business.
+The checks read types, shapes, dtypes and devices, never the values of an array. They take one or two microseconds,
+every compiler can trace them, and they never wait for a device.
 """
 
 from __future__ import annotations
@@ -10,65 +10,59 @@ from typing import Any
 
 from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import lies_in, shown
-from fastgen_rf._typing import Array, ArrayT, Formula, TimeFormula
-from fastgen_rf.backends import Backend, backend_of, may_equal, of_one_framework
+from fastgen_rf._typing import Array, ArrayT
+from fastgen_rf.arithmetic import Formula
+from fastgen_rf.backends import Backend, as_array, backend_of, may_equal, of_one_framework
 
-# How far a sum of steps may miss an end of the interval: a few units in the last place for each of thousands of steps.
+# A sum of thousands of time steps misses an end of the interval by a few units in the last place for each step.
 SLACK = 1e-12
 _INTEGER_TIME = "; t runs from 0 (data) to 1 (noise): divide integer timesteps (e.g. diffusers' 0..1000) by 1000"
 
 
 def evaluate(
-    formula: Formula, first: tuple[str, Array], second: tuple[str, Array], t: Array | float, like: ArrayT
-) -> ArrayT:
-    """Evaluate ``formula(first, second, t)`` in float64 and round once, to the dtype of ``like``.
-
-    ``first`` and ``second`` come with the names that their callers know them by, for the error messages.
-    """
-    x, y, t, like = of_one_framework(first[1], second[1], t, like)
-    backend, time = checked((first[0], x), (second[0], y), t)
-    result: ArrayT = backend.evaluate(formula, x, y, time, like.dtype)
-    return result
-
-
-def evaluate_between(
     formula: Formula,
-    relative: TimeFormula,
-    first: tuple[str, Array],
-    second: tuple[str, Array],
-    t: Array | float,
-    t_next: Array | float,
-    like: ArrayT,
+    names: tuple[str, ...],
+    arrays: tuple[ArrayT | Array, ...],
+    times: tuple[Array | float, ...],
+    dtype_of: int = 0,
 ) -> ArrayT:
-    """Evaluate ``formula(first, second, relative(t, t_next))`` as :func:`evaluate` does, rounding once in all."""
-    x, y, t, t_next, like = of_one_framework(first[1], second[1], t, t_next, like)
-    backend, start = checked((first[0], x), (second[0], y), t)
-    time = backend.relative_time(relative, start, _fitted(backend, (first[0], x), t_next, "t_next"), len(x.shape))
-    result: ArrayT = backend.evaluate(formula, x, y, time, like.dtype)
+    """Evaluate a formula in float64 and round once, to the dtype of the array at the place ``dtype_of``.
+
+    ``names`` are the names of the arrays in the public function, for error messages. Arrays beyond those that the
+    formula uses are checked and then ignored.
+    """
+    backend, checked_arrays, checked_times = checked(names, arrays, times)
+    used = checked_arrays[: len(formula.constants)]
+    result: ArrayT = backend.evaluate(formula, used, checked_times, checked_arrays[dtype_of].dtype)
     return result
 
 
-def checked(first: tuple[str, Array], second: tuple[str, Array], t: Array | float) -> tuple[Backend, Any]:
-    """Check two arrays and their time; the backend that serves them, and the time, a float if it is a number."""
-    name, array = first
-    other_name, other = second
-    backend = floating_backend(array, name)
-    if backend.agree(array, other, t):
-        return backend, t
-    _check_belongs(backend, array, name, other, other_name)
-    if not backend.same_shape(array.shape, other.shape):
-        raise ValueError(
-            f"{name} and {other_name} must have the same shape, got {_show(array.shape)} and {_show(other.shape)}"
-        )
-    return backend, _fitted(backend, first, t, "t")
+def checked(
+    names: tuple[str, ...], arrays: tuple[ArrayT | Array, ...], times: tuple[Array | float, ...]
+) -> tuple[Backend, tuple[Any, ...], tuple[Any, ...]]:
+    """Check one or two arrays and their times. A time that is a number becomes a float."""
+    values = of_one_framework(*arrays, *times)
+    count = len(arrays)
+    known, given = values[:count], values[count:]
+    first, last = known[0], known[-1]
+    backend = floating_backend(first, names[0])
+    if len(given) == 1 and backend.agree(first, last, given[0]):
+        return backend, known, given
+    if count == 2:
+        _check_belongs(backend, first, names[0], last, names[1])
+        if not backend.same_shape(first.shape, last.shape):
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have the same shape, got {_show(first.shape)} and {_show(last.shape)}"
+            )
+    fitted = [_fitted(backend, first, names[0], t, name) for t, name in zip(given, ("t", "t_next"), strict=False)]
+    return backend, known, tuple(fitted)
 
 
-def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> Any:
-    """Check that ``t`` is a time and fits the array ``first``; a number becomes a float."""
-    array_name, array = first
+def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) -> Any:
+    """Check that ``t`` is a time and fits the array; a number becomes a float."""
     time = checked_time(t, name)
     if not isinstance(time, float):
-        time = backend.known_number(time, array)
+        time = as_array(time)
         _check_belongs(backend, array, array_name, time, name)
         if not fits(time.shape, array.shape, backend):
             raise ValueError(
@@ -80,7 +74,7 @@ def _fitted(backend: Backend, first: tuple[str, Array], t: Any, name: str) -> An
 
 
 def floating_backend(array: Array, name: str) -> Backend:
-    """Find the backend that serves ``array``, a real floating array."""
+    """Find the backend of a real floating array."""
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
         hint = _INTEGER_TIME if name in ("t", "t_next") else ""
@@ -96,8 +90,10 @@ def checked_time(t: Any, name: str = "t") -> Any:
     given, t = t, plain(t)
     if isinstance(t, float):
         if lies_in(t, 0.0, 1.0):
-            return t if type(t) is float else float(t)  # a subclass could bring its own arithmetic
-        if not lies_in(t, -SLACK, 1.0 + SLACK):  # NaN fails too
+            # A subclass of float may have arithmetic of its own.
+            return t if type(t) is float else float(t)
+        # NaN fails this check as well.
+        if not lies_in(t, -SLACK, 1.0 + SLACK):
             raise ValueError(f"{name} must lie in [0, 1], got {shown(given)}")
         return 0.0 if t < 0.0 else 1.0
     if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
@@ -108,17 +104,18 @@ def checked_time(t: Any, name: str = "t") -> Any:
     return of_one_framework(given)[0]
 
 
-def check_kinds(source: Any, target: Any, kinds: tuple[str, ...]) -> None:
-    """Check that both are among ``kinds``."""
-    for name, kind in (("source", source), ("target", target)):
-        if not isinstance(kind, str) or kind not in kinds:  # an array would be compared element by element
-            raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {kind!r}")
+def check_choices(source: Any, target: Any, choices: tuple[str, ...]) -> None:
+    """Check that source and target are among the choices."""
+    for name, choice in (("source", source), ("target", target)):
+        # An array would be compared element by element.
+        if not isinstance(choice, str) or choice not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice!r}")
 
 
 def fits(shape: Any, target: Any, backend: Backend) -> bool:
     """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
     rank = len(shape)
-    if backend.same_shape(shape, target[:rank]):  # nearly every call
+    if backend.same_shape(shape, target[:rank]):
         return True
     return rank <= len(target) and all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
 
@@ -126,7 +123,7 @@ def fits(shape: Any, target: Any, backend: Backend) -> bool:
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
     if type(other) is not type(array) or not backend.is_floating(other.dtype):
-        # The framework first: Dynamo cannot read the dtype of a NumPy array.
+        # The framework is compared first, because Dynamo cannot read the dtype of a NumPy array.
         theirs = backend_of(other, other_name)
         if theirs != backend:
             raise mixed(name, backend, other_name, theirs)
@@ -138,7 +135,7 @@ def _check_belongs(backend: Backend, array: Array, name: str, other: Array, othe
 
 
 def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> TypeError:
-    """Error for arrays of two frameworks; of NumPy's it says how the other framework takes it."""
+    """Make the error for arrays of two frameworks. It shows how to convert a NumPy array to the other framework."""
     hint = ""
     if theirs.name == "numpy":
         hint = f": pass {backend.name}.asarray({other_name})"
@@ -149,5 +146,5 @@ def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> Type
 
 
 def _show(shape: Any) -> str:
-    # Dynamo has no str of a tuple of sizes that change from call to call, but an f-string of each.
+    # Dynamo cannot trace str() of a tuple of dynamic sizes, but it traces an f-string of each size.
     return "(" + ", ".join([f"{n}" for n in shape]) + (",)" if len(shape) == 1 else ")")

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-from fastgen_rf.arithmetic import Functions
-
 if TYPE_CHECKING:
     import torch
 
@@ -135,21 +133,6 @@ AnyNamespace: TypeAlias = Namespace[NewT_co] | TensorNamespace[NewT_co]
 
 Size: TypeAlias = int | tuple[int, ...]
 """How many samples, or the shape of the result."""
-
-Formula: TypeAlias = Callable[[Any, Any, Any, Functions], Any]
-"""``formula(first, second, t, fn)``: one RF formula in plain operators and the functions ``fn``.
-
-The operands are float64 arrays, Python floats or words of float32; the formula cannot tell.
-"""
-
-TimeFormula: TypeAlias = Callable[[Any, Any, Functions], Any]
-"""``relative(t, t_next, fn)``: a time made of two, in the same arithmetic."""
-
-TimeMap: TypeAlias = Callable[[Any, Functions], Any]
-"""``relabel(time, fn)``: a time by another name, in the same arithmetic."""
-
-PairOfLabel: TypeAlias = Callable[[Any, Functions], tuple[Any, Any]]
-LabelOfPair: TypeAlias = Callable[[Any, Any, Functions], Any]
 
 InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

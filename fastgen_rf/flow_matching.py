@@ -140,7 +140,7 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     array([[1. , 2. ],
            [1.5, 2. ]])
     """
-    return evaluate(_formulas.add_noise, ("x0", x0), ("eps", eps), t, like=x0)
+    return evaluate(_formulas.add_noise, ("x0", "eps"), (x0, eps), (t,))
 
 
 def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | float) -> ArrayT:
@@ -179,7 +179,7 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     array([1.])
     """
     return evaluate(
-        _formulas.noise_to_x0, ("pred_noise", pred_noise), ("noisy_latents", noisy_latents), t, like=noisy_latents
+        _formulas.noise_to_x0, ("pred_noise", "noisy_latents"), (pred_noise, noisy_latents), (t,), dtype_of=1
     )
 
 
@@ -217,9 +217,7 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     >>> pred_x0_from_flow(np.array([1.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(
-        _formulas.flow_to_x0, ("pred_flow", pred_flow), ("noisy_latents", noisy_latents), t, like=noisy_latents
-    )
+    return evaluate(_formulas.flow_to_x0, ("pred_flow", "noisy_latents"), (pred_flow, noisy_latents), (t,), dtype_of=1)
 
 
 def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
@@ -257,7 +255,7 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     >>> x0_to_eps(np.array([1.0]), np.array([1.5]), 0.5)
     array([2.])
     """
-    return evaluate(_formulas.x0_to_eps, ("x0", x0), ("x_t", x_t), t, like=x0)
+    return evaluate(_formulas.x0_to_eps, ("x0", "x_t"), (x0, x_t), (t,))
 
 
 def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
@@ -296,7 +294,7 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     >>> x0_to_flow(np.array([1.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(_formulas.x0_to_flow, ("x0", x0), ("x_t", x_t), t, like=x0)
+    return evaluate(_formulas.x0_to_flow, ("x0", "x_t"), (x0, x_t), (t,))
 
 
 def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) -> ArrayT:
@@ -341,7 +339,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     if theirs != backend:
         raise mixed("x", backend, "target", theirs)
     goal = tuple(target.shape)
-    places = tuple(range(len(x.shape))) if axes is None else _normalised(axes, len(x.shape), len(goal))
+    places = tuple(range(len(x.shape))) if axes is None else _normalized(axes, len(x.shape), len(goal))
     if len(places) > len(goal) or not all(
         n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
@@ -354,7 +352,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     return expanded
 
 
-def _normalised(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
+def _normalized(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:
     """Check ``axes`` and count the negative ones from the end of target's ``goal`` axes."""
     numbers: tuple[Any, ...] = tuple([fixed(plain(axis)) for axis in axes]) if isinstance(axes, Sequence) else (None,)
     if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in numbers):

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf import _formulas
-from fastgen_rf._evaluate import SLACK, check_kinds, checked, checked_time, evaluate, floating_backend
+from fastgen_rf import _formulas, _time_maps
+from fastgen_rf._evaluate import SLACK, check_choices, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import evaluated_by_tracer, fixed, lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
-from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_state", "convert_time"]
 
@@ -79,7 +78,7 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     >>> convert_time(np.array([0.0, 0.5, 1.0]), source="rf", target="log_snr")
     array([ inf,   0., -inf])
     """
-    check_kinds(source, target, _formulas.TIMES)
+    check_choices(source, target, _time_maps.PARAMETERIZATIONS)
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
         if source == target:
@@ -93,7 +92,7 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
             f"'angle' and 'log_snr' need float64, which device {backend.device_name(level)} lacks: pass a float or a "
             "NumPy array as time and move the result to the device"
         )
-    return backend.relabel(_formulas.RELABELLINGS[source, target], level)  # type: ignore[no-any-return]
+    return backend.map_times(_time_maps.CONVERSIONS[source, target], level)  # type: ignore[no-any-return]
 
 
 @evaluated_by_tracer
@@ -146,12 +145,10 @@ def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: Sta
     >>> convert_state(np.array([1.0]), 0.75, source="rf", target="ve")
     array([4.])
     """
-    check_kinds(source, target, _formulas.STATES)
+    check_choices(source, target, _formulas.PATHS)
     if source == target:
-        x, t = of_one_framework(x, t)
-        checked(("x", x), ("x", x), t)
-        return x
-    return evaluate(_formulas.RESCALINGS[source, target], ("x", x), ("x", x), t, like=x)
+        return checked(("x",), (x,), (t,))[1][0]  # type: ignore[no-any-return]
+    return evaluate(_formulas.RESCALINGS[source, target], ("x",), (x,), (t,))
 
 
 def _checked_level(time: Any, source: str) -> Any:

@@ -7,9 +7,8 @@ of kinds has a formula of its own, in the form that divides least; :mod:`fastgen
 from __future__ import annotations
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import check_kinds, checked, evaluate, evaluate_between
+from fastgen_rf._evaluate import check_choices, checked, evaluate
 from fastgen_rf._typing import Array, ArrayT, PredictionType
-from fastgen_rf.backends import of_one_framework
 
 __all__ = ["convert_prediction", "flow_step", "ode_step"]
 
@@ -73,12 +72,11 @@ def convert_prediction(
     >>> convert_prediction(eps - x0, x_t, t, source="flow", target="score")
     array([-12.])
     """
-    check_kinds(source, target, _formulas.KINDS)
+    check_choices(source, target, _formulas.PREDICTION_TYPES)
+    names, arrays = ("pred", "x_t"), (pred, x_t)
     if source == target:
-        pred, x_t, t = of_one_framework(pred, x_t, t)
-        checked(("pred", pred), ("x_t", x_t), t)
-        return pred
-    return evaluate(_formulas.CONVERSIONS[source, target], ("pred", pred), ("x_t", x_t), t, like=pred)
+        return checked(names, arrays, (t,))[1][0]  # type: ignore[no-any-return]
+    return evaluate(_formulas.CONVERSIONS[source, target], names, arrays, (t,))
 
 
 def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
@@ -121,7 +119,7 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
     >>> ode_step(np.array([1.0]), np.array([3.0]), 0.5, 0.25)
     array([2.])
     """
-    return evaluate_between(_formulas.add_noise, _formulas.ratio, ("x0", x0), ("x_t", x_t), t, t_next, like=x_t)
+    return evaluate(_formulas.ode_step, ("x0", "x_t"), (x0, x_t), (t, t_next), dtype_of=1)
 
 
 def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
@@ -161,6 +159,4 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
     >>> flow_step(np.array([4.0]), np.array([3.0]), 0.5, 0.25)
     array([2.])
     """
-    return evaluate_between(
-        _formulas.flow_step, _formulas.difference, ("flow", flow), ("x_t", x_t), t, t_next, like=x_t
-    )
+    return evaluate(_formulas.flow_step, ("flow", "x_t"), (flow, x_t), (t, t_next), dtype_of=1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf import _formulas
-from fastgen_rf._evaluate import checked_time, evaluate
+from fastgen_rf import _time_maps
+from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._laws import shifted
 from fastgen_rf._numbers import finite, is_integer, plain, positive
 from fastgen_rf._tracing import evaluated_by_tracer, fixed, shown
@@ -59,7 +59,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     time: Any = checked_time(t)
     if is_number(time):
         return shifted(time, factor)  # type: ignore[no-any-return]
-    return evaluate(_formulas.Shift(factor), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
+    return floating_backend(time, "t").map_times(_time_maps.shift, time, factor)  # type: ignore[no-any-return]
 
 
 def resolution_shift(

@@ -1,39 +1,107 @@
-"""What a formula can be evaluated on besides float64 arrays: its operators act on these classes as on numbers.
+"""What a formula is, and the operands on which it can be evaluated.
 
-:class:`~fastgen_rf.arithmetic._words.Words` is float64's arithmetic without float64,
-:class:`~fastgen_rf.arithmetic._slope.Slope` a value and its derivative, :class:`~fastgen_rf.arithmetic._term.Term`
-source text, :class:`~fastgen_rf.arithmetic._inplace.InPlace` a block that stays in cache. Nothing here knows a
-framework or a formula.
+A :class:`Formula` uses the operators of :class:`Operand` and the functions of :class:`Ops`. Its operands are Python
+floats, float64 arrays, or one of four classes: :class:`~fastgen_rf.arithmetic._words.Words` is float64 arithmetic on
+devices without float64, :class:`~fastgen_rf.arithmetic._slope.Slope` a value with its derivative,
+:class:`~fastgen_rf.arithmetic._term.Term` source text, and :class:`~fastgen_rf.arithmetic._inplace.InPlace` a block of
+an array that stays in cache. Nothing here names a framework or a formula.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 
-class Functions(NamedTuple):
-    """The arithmetic that has no operator, for one kind of operand."""
+class Operand(Protocol):
+    """The operators that a formula may use; the other operand may be a Python float."""
 
-    maximum: Callable[[Any, float], Any]
+    def __neg__(self, /) -> Operand: ...
+    def __add__(self, other: Any, /) -> Operand: ...
+    def __radd__(self, other: Any, /) -> Operand: ...
+    def __sub__(self, other: Any, /) -> Operand: ...
+    def __rsub__(self, other: Any, /) -> Operand: ...
+    def __mul__(self, other: Any, /) -> Operand: ...
+    def __rmul__(self, other: Any, /) -> Operand: ...
+    def __truediv__(self, other: Any, /) -> Operand: ...
+    def __rtruediv__(self, other: Any, /) -> Operand: ...
+
+
+class Ops(NamedTuple):
+    """The functions of one type of operand that have no operator."""
+
+    maximum: Callable[[Any, float], Operand]
     """Larger of the operand and a Python float; NaN stays NaN."""
-    sqrt: Callable[[Any], Any]
+    sqrt: Callable[[Any], Operand]
     xp: Any = None
-    """Namespace of the other elementary functions, where the operand has any; only maps of times take them."""
+    """Namespace of the other elementary functions. Only a :data:`TimeMap` uses them."""
+
+
+FLOATS = Ops(max, math.sqrt)
+
+TimeMap: TypeAlias = Callable[..., Any]
+"""``time_map(*times, ops)``: an elementwise function of one or two times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """``function(*arrays, *times, ops)``, elementwise and linear in its arrays, and its properties.
+
+    A backend chooses how to evaluate a formula by these properties, so a wrong one makes wrong numbers. Each is checked
+    by tests/arithmetic/test_formula.py.
+    """
+
+    function: Callable[..., Any]
+    times: int
+    """Number of times, 1 or 2."""
+    divides: bool
+    """Whether the formula divides."""
+    constants: tuple[float | None, ...]
+    """Coefficient of each array if it is a constant; None if it depends on a time."""
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return self.function.__name__
+
+
+def formula(
+    *, times: int = 1, divides: bool = False, constants: tuple[float | None, ...] = ()
+) -> Callable[[Callable[..., Any]], Formula]:
+    """Make a :class:`Formula` of the decorated function; by default, no coefficient is constant."""
+
+    def decorate(function: Callable[..., Any]) -> Formula:
+        arrays = function.__code__.co_argcount - times - 1
+        return Formula(function, times, divides, constants or (None,) * arrays)
+
+    return decorate
+
+
+@functools.cache
+def gradient(formula: Formula, place: int) -> Formula:
+    """The formula that multiplies one array, a gradient, by the coefficient of the array at ``place``."""
+    count = len(formula.constants)
+    if count == 1:
+        return formula
+
+    def function(array: Any, *rest: Any) -> Any:
+        return formula.function(*[array if at == place else 0.0 for at in range(count)], *rest)
+
+    function.__name__ = f"{formula.name}_gradient_{place}"
+    return Formula(function, formula.times, formula.divides, (formula.constants[place],))
 
 
 class Float32(NamedTuple):
-    """A framework's float32, as :class:`~fastgen_rf.arithmetic._words.Words` compute with it."""
+    """The float32 operations of a framework, with which :class:`~fastgen_rf.arithmetic._words.Words` compute."""
 
     xp: Any
     """Namespace of ``where``, ``copysign``, ``sign``, ``abs`` and ``sqrt``."""
     plus: Callable[[Any, Any, Any, float], Any]
     """``plus(c, a, b, scale)`` is ``c + scale * a * b``, rounded once or more often; ``b`` may be a Python float."""
     add_to: Callable[[Any, Any, Any, float], Any]
-    """The same where ``c``, of the result's shape, is needed no more."""
+    """The same, which may overwrite ``c``, an array of the shape of the result."""
     leading: Callable[[Any], Any]
-    """An array with 12 bits of each element's 24, rounded to nearest."""
-
-
-FLOATS = Functions(max, math.sqrt)
+    """An array with the first 12 of each element's 24 bits, rounded to nearest."""

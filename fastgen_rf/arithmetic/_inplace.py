@@ -1,9 +1,9 @@
-"""One pass over memory: a formula evaluated block by block, on float64 scratch that stays in the processor's cache.
+"""One pass over memory: a formula evaluated block by block, in float64 scratch memory that stays in the cache.
 
-The plain expression sends several float64 copies of its arrays through main memory; here each input is read once and
-the result written once. The formula does not know: its operands are :class:`InPlace` arrays, whose operators overwrite
-the scratch. That is sound because a formula uses each of its two arrays once. Nothing here names a framework: any
-arrays with views and in-place operators will do.
+The plain expression sends several float64 copies of its arrays through main memory. Here each array is read once, and
+the result is written once. The operands are :class:`InPlace` arrays, and their operators overwrite the scratch memory.
+This is correct because a formula uses each of its arrays once. The arrays of any framework that has views and in-place
+operators can be used.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic import Functions
+from fastgen_rf.arithmetic import Formula, Ops
 
 Index = tuple[Any, ...]
 
 
 class Scratch(threading.local):
-    """The float64 scratch that a thread keeps from call to call: made for each, it would cost its page faults."""
+    """Float64 scratch memory that a thread keeps from call to call, because new memory costs page faults."""
 
     values: Any = None
 
     @contextmanager
     def taken(self, make: Callable[[], Any]) -> Iterator[Any]:
-        """Scratch that is nobody else's meanwhile: a call in the middle of this one finds none and makes its own."""
+        """Lend the scratch memory to one call. A call in the middle of this one makes memory for itself."""
         kept, self.values = self.values, None
         if kept is None:
             kept = make()
@@ -39,13 +38,18 @@ class Scratch(threading.local):
 
 
 class InPlace:
-    """A float64 scratch array whose operators overwrite it, in the order of the IEEE operations they stand for."""
+    """A float64 scratch array that its operators overwrite. They do the IEEE operations that they stand for."""
 
     __slots__ = ("values",)
-    __array_ufunc__ = None  # an ndarray on the left leaves the operation to this class
+    # An ndarray on the left of an operator then calls the operators of this class.
+    __array_ufunc__ = None
 
     def __init__(self, values: Any) -> None:
         self.values = values
+
+    def __neg__(self) -> InPlace:
+        self.values *= -1.0
+        return self
 
     def __add__(self, other: Any) -> InPlace:
         self.values += values(other)
@@ -63,6 +67,10 @@ class InPlace:
         self.values /= other
         return self
 
+    def __rtruediv__(self, other: Any) -> InPlace:
+        self.values[...] = other / self.values
+        return self
+
     def __rsub__(self, other: Any) -> InPlace:
         self.values *= -1
         self.values += other
@@ -73,40 +81,38 @@ class InPlace:
 
 
 def values(operand: Any) -> Any:
-    """Return what an operand holds; anything but an :class:`InPlace` array is its own value."""
+    """Return the array of an :class:`InPlace` operand, and any other operand unchanged."""
     return operand.values if isinstance(operand, InPlace) else operand
 
 
 def loaded(array: Any, scratch: Any) -> Any:
-    """``array``, copied to ``scratch``, as an operand of formulas."""
+    """Copy ``array`` to ``scratch`` and return the copy as an operand of formulas."""
     held = scratch[: math.prod(array.shape)].reshape(array.shape)
     held[...] = array
     return InPlace(held)
 
 
-def evaluate_in_blocks(
+def fill_in_blocks(
     formula: Formula,
-    first: Any,
-    second: Any,
-    t: Any,
+    arrays: Sequence[Any],
+    times: Sequence[Any],
     out: Any,
     scratch: Any,
-    fn: Functions,
+    ops: Ops,
     load: Callable[[Any, Any], Any] = loaded,
 ) -> None:
-    """Write ``formula(first, second, t)`` to ``out``, all of one shape and C-contiguous.
+    """Write ``formula`` of ``arrays`` and ``times`` to ``out``. Arrays and out are C-contiguous, of one shape.
 
-    ``t`` is a Python float or a float64 array of as many axes; ``scratch`` two float64 arrays of a block's size, to
-    which ``load`` copies. If that takes floats, one of ``first`` and ``second`` may be 0.0, as it is in a gradient.
+    A time is a Python float or a float64 array with as many axes as the arrays. ``scratch`` has a float64 array of a
+    block's size for each array, to which ``load`` copies a block.
     """
-    one, two = scratch
-    for index in blocks(out.shape, len(one)):
-        x, y = load(part(first, index), one), load(part(second, index), two)
-        out[index] = values(formula(x, y, part(t, index), fn))
+    for index in blocks(out.shape, len(scratch[0])):
+        operands = [load(part(array, index), held) for array, held in zip(arrays, scratch, strict=False)]
+        out[index] = values(formula.function(*operands, *[part(time, index) for time in times], ops))
 
 
 def blocks(shape: Any, size: int) -> Iterator[Index]:
-    """Indices that cut an array of ``shape`` evenly into blocks of at most ``size`` elements, contiguous if it is."""
+    """Indices that cut an array evenly into blocks of at most ``size`` elements. Its blocks are contiguous if it is."""
     axis, inner = len(shape), 1
     while axis and inner * shape[axis - 1] <= size:
         axis -= 1
@@ -123,7 +129,7 @@ def blocks(shape: Any, size: int) -> Iterator[Index]:
 
 
 def part(array: Any, index: Index) -> Any:
-    """The block of ``array`` at ``index``, broadcast along singleton axes; a float as it is."""
+    """The block of ``array`` at ``index``, which broadcasts along singleton axes; a float unchanged."""
     if isinstance(array, float):
         return array
     return array[

@@ -1,20 +1,18 @@
-"""Derivatives in t, by the same formulas: a :class:`Slope` is a value and its derivative for t.
+"""Derivatives in a time, by the formulas themselves: a :class:`Slope` is a value and its derivative in that time.
 
-Its operators carry both (forward-mode differentiation), so a formula evaluated on the Slope of t gives its own
-derivative, in plain arithmetic that every transformation of a framework follows. Nothing here knows a framework.
+Its operators compute both (forward-mode differentiation), so a formula evaluated on a Slope gives its derivative. The
+derivative is made of plain operators, so every transformation of a framework can trace and differentiate it.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic import FLOATS, Functions
+from fastgen_rf.arithmetic import Ops
 
 
 class Slope:
-    """A value, and its derivative for t; anything else in an expression is constant in t."""
+    """A value and its derivative in one time. Every other operand is a constant."""
 
     __slots__ = ("slope", "value")
 
@@ -55,24 +53,18 @@ def _parts(other: Any) -> tuple[Any, Any]:
     return (other.value, other.slope) if isinstance(other, Slope) else (other, 0.0)
 
 
-def functions(fn: Functions) -> Functions:
-    """Functions of a Slope, made of those of its value; the larger of two passes the slope on where it is the Slope."""
+def slope_ops(ops: Ops) -> Ops:
+    """Functions of a Slope, made of the functions of its value. At the floor, ``maximum`` keeps the derivative."""
 
-    def maximum(t: Slope, floor: float) -> Slope:
-        return Slope(fn.maximum(t.value, floor), t.slope * (t.value >= floor))
+    def maximum(t: Any, floor: float) -> Any:
+        if not isinstance(t, Slope):
+            return ops.maximum(t, floor)
+        return Slope(ops.maximum(t.value, floor), t.slope * (t.value >= floor))
 
-    def sqrt(t: Slope) -> Slope:
-        root = fn.sqrt(t.value)
+    def sqrt(t: Any) -> Any:
+        if not isinstance(t, Slope):
+            return ops.sqrt(t)
+        root = ops.sqrt(t.value)
         return Slope(root, t.slope / (2 * root))
 
-    return Functions(maximum, sqrt)
-
-
-@functools.lru_cache
-def coefficients(formula: Formula) -> tuple[float | None, float | None]:
-    """Coefficients of a formula's two arrays: 0.0 for one that it does not use, None where they change with t."""
-    early, late = (
-        (formula(1.0, 0.0, t, FLOATS), formula(0.0, 1.0, t, FLOATS)) for t in (0.3, 0.61)
-    )  # no symmetric pair
-    first, second = (a if a == b else None for a, b in zip(early, late, strict=True))
-    return first, second
+    return Ops(maximum, sqrt)

@@ -1,7 +1,7 @@
-"""A formula as source text, for compilers that take text: found by evaluating it on :class:`Term` operands.
+"""A formula as source text, for compilers that read text: the result of evaluating it on :class:`Term` operands.
 
-Nothing here names a framework: the text is in the operators and parentheses that C and Python share, numbers are such
-that they are float64 in both, and ``maximum``, of two arguments, and ``sqrt`` are functions that its reader must know.
+The text uses operators and parentheses that C and Python share, and numbers that are float64 in both. It calls
+``maximum``, a function of two arguments, and ``sqrt``, which the compiler must define.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic import Functions
+from fastgen_rf.arithmetic import Formula, Ops
 
 
 class Term:
-    """A piece of an expression, whose operators write what they are asked to compute, in its order."""
+    """The text of an expression. An operator joins the texts of its operands, in the order of the operation."""
 
     __slots__ = ("text",)
 
@@ -22,7 +21,8 @@ class Term:
         self.text = text
 
     def __neg__(self) -> Term:
-        return Term(f"({self.text} * -1.0)")  # Triton reads -x as 0 - x, which loses -0.0
+        # Triton compiles -x as 0 - x, which loses the sign of a zero.
+        return Term(f"({self.text} * -1.0)")
 
     def __add__(self, other: Any) -> Term:
         return Term(f"({self.text} + {_text(other)})")
@@ -50,7 +50,8 @@ class Term:
 
 
 def _text(operand: Any) -> str:
-    return operand.text if isinstance(operand, Term) else repr(float(operand))  # all its digits, and a point
+    # The repr of a float has all of its digits, and a decimal point.
+    return operand.text if isinstance(operand, Term) else repr(float(operand))
 
 
 def _maximum(value: Any, floor: Any) -> Term:
@@ -61,17 +62,12 @@ def _sqrt(value: Any) -> Term:
     return Term(f"sqrt({_text(value)})")
 
 
-_FUNCTIONS = Functions(_maximum, _sqrt)
-
-
-def name_of(formula: Formula) -> str:
-    """Name for what is compiled of ``formula``, a function or an object that can be called."""
-    name: str = getattr(formula, "__name__", type(formula).__name__)
-    return name
+ARRAYS, TIMES = ("first", "second"), ("t", "t_next")
 
 
 @functools.cache
 def source(formula: Formula) -> str:
-    """``formula`` as an expression in ``first``, ``second`` and ``t``: ``((first * (1.0 - t)) + (second * t))``."""
-    text: str = formula(Term("first"), Term("second"), Term("t"), _FUNCTIONS).text
+    """Text of a formula in the names of ``ARRAYS`` and ``TIMES``: ``((first * (1.0 - t)) + (second * t))``."""
+    names = ARRAYS[: len(formula.constants)] + TIMES[: formula.times]
+    text: str = formula.function(*map(Term, names), Ops(_maximum, _sqrt)).text
     return text

@@ -45,7 +45,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastgen_rf._tracing import evaluated_by_tracer, fixed
-from fastgen_rf.arithmetic import Float32, Functions
+from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 
 _SPLIT = 2.0**29 + 1  # leaves the leading 24 bits of a Python float (Veltkamp)
 _STEP = 1.25 * 2.0**-24  # 0.625 to 1.25 ulp of what it is multiplied with
@@ -132,8 +132,10 @@ class Words:
         return self._lift(other) / self
 
 
-def _maximum(value: Words, floor: float) -> Words:
+def _maximum(value: Any, floor: float) -> Any:
     """Larger of ``value`` and a Python float; NaN stays NaN."""
+    if isinstance(value, float):
+        return FLOATS.maximum(value, floor)
     words, least, where = value.rounded(), split(floor), value.run.xp.where
     count = max(len(words), len(least))
     compared = words + (0.0,) * (count - len(words))
@@ -151,8 +153,10 @@ def _maximum(value: Words, floor: float) -> Words:
     return Words(parts, single, value.run)
 
 
-def _sqrt(value: Words) -> Words:
+def _sqrt(value: Any) -> Any:
     """Square root of a positive value: two steps of Newton's method from the root of the first word."""
+    if isinstance(value, float):
+        return FLOATS.sqrt(value)
     words, run = value.rounded(), value.run
     first = run.xp.sqrt(words[0])
     twice = first + first
@@ -171,7 +175,7 @@ def _sqrt(value: Words) -> Words:
     return Words((*_ordered_sum(first, second), missing / twice), run.xp.sqrt(value.single), run, exact=False)
 
 
-FUNCTIONS = Functions(_maximum, _sqrt)
+WORD_OPS = Ops(_maximum, _sqrt)
 
 
 def plus(c: Any, a: Any, b: Any, scale: float) -> Any:

@@ -18,6 +18,7 @@ from fastgen_rf.backends._standard import Backend, may_equal
 __all__ = [
     "FRAMEWORKS",
     "Backend",
+    "as_array",
     "backend_for_draws",
     "backend_of",
     "check_plain",
@@ -122,9 +123,17 @@ def check_plain(array: Any, name: str) -> None:
 
 
 def is_number(time: Any) -> bool:
-    """Whether a checked time is a number: a float, or what PyTorch's exporter has in the place of one."""
+    """Whether a checked time is a number: a float, or the ``SymFloat`` that PyTorch's exporter has in its place."""
     torch = sys.modules.get("torch")
     return isinstance(time, float) or (torch is not None and isinstance(time, torch.SymFloat))
+
+
+def as_array(time: Any) -> Any:
+    """Return a time that is no float: a tensor in place of a ``SymFloat``, and any array unchanged."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(time, torch.SymFloat):
+        return time
+    return torch.full((), time, dtype=torch.float64, device="cpu")
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:

@@ -16,11 +16,10 @@ import cupy
 import numpy as np
 from cupyx.scipy import special as functions
 
-from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import Functions
-from fastgen_rf.arithmetic._term import name_of, source
+from fastgen_rf.arithmetic import Formula, Ops, TimeMap
+from fastgen_rf.arithmetic._term import ARRAYS, TIMES, source
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Draws, Function, with_trailing_axes
+from fastgen_rf.backends._standard import Draws, Elementwise, with_trailing_axes
 
 
 class CupyBackend(NumpyDtypes):
@@ -44,12 +43,13 @@ class CupyBackend(NumpyDtypes):
         return array if array.dtype == dtype else _map_in_one_kernel("wide(x)", array, dtype)
 
     @property
-    def functions(self) -> Functions:
-        return Functions(cupy.maximum, cupy.sqrt, array_api_compat.cupy)  # cupy's own may lack atan2
+    def _ops(self) -> Ops:
+        # The namespace of CuPy itself may lack atan2.
+        return Ops(cupy.maximum, cupy.sqrt, array_api_compat.cupy)
 
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
+    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         with time.device:
-            return super().relabel(formula, time)
+            return super().map_times(function, time, other)
 
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.transpose(order)
@@ -58,9 +58,9 @@ class CupyBackend(NumpyDtypes):
         with t.device:
             return _map_in_one_kernel("1.0 - wide(x)", t, t.dtype)
 
-    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        with first.device:
-            return _evaluate_in_one_kernel(formula, first, second, t, dtype)
+    def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+        with arrays[0].device:
+            return _in_one_kernel(formula, arrays, times, dtype)
 
     def check_rng(self, rng: Any) -> None:
         kinds = (cupy.random.Generator, cupy.random.RandomState)
@@ -86,12 +86,6 @@ class CupyBackend(NumpyDtypes):
         with cupy.cuda.Device(_ordinal(device)):
             return cupy.asarray(values.astype(dtype))
 
-    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        if isinstance(t, float) and isinstance(t_next, float):
-            return super().relative_time(formula, t, t_next, rank)
-        with (t_next if isinstance(t, float) else t).device:
-            return super().relative_time(formula, t, t_next, rank)
-
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         with index.device:
             table = cupy.empty(len(values), dtype=cupy.float64)
@@ -99,20 +93,22 @@ class CupyBackend(NumpyDtypes):
                 table[i] = value
             return self.astype(table[index], dtype)
 
-    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
             return self.astype(function(self.astype(array, cupy.float64), cupy, functions), array.dtype)
 
 
-def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    first = arrays[0]
     out = target = cupy.empty_like(first, dtype=dtype)
-    if not isinstance(t, float):
-        t = with_trailing_axes(t, first.ndim)
-    if not first.flags.c_contiguous:  # in the order of memory the kernel indexes axes that lie together as one
+    times = [t if isinstance(t, float) else with_trailing_axes(t, first.ndim) for t in times]
+    if not first.flags.c_contiguous:
+        # In the order of memory, the kernel indexes axes that are next to each other in memory as one axis.
         order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
-        first, second, target = (array.transpose(order) for array in (first, second, out))
-        t = t if isinstance(t, float) else t.transpose(order)
-    _kernel(formula, isinstance(t, float), _cast(dtype))(first, second, t, target)
+        arrays = [array.transpose(order) for array in arrays]
+        target = out.transpose(order)
+        times = [t if isinstance(t, float) else t.transpose(order) for t in times]
+    _kernel(formula, tuple(isinstance(t, float) for t in times), _cast(dtype))(*arrays, *times, target)
     return out
 
 
@@ -147,13 +143,19 @@ def _cast(dtype: Any) -> str:
 
 
 @functools.cache
-def _kernel(formula: Formula, float_time: bool, cast: str) -> Any:
-    """Kernel of ``formula``, in float64 on arrays of any floating dtypes; CuPy compiles it for those that come."""
+def _kernel(formula: Formula, are_floats: tuple[bool, ...], cast: str) -> Any:
+    """Kernel of a formula in float64. CuPy compiles it for the dtypes of the arrays that a call has."""
+    arrays = [(f"X{at} x{at}", f"{name} = wide(x{at})") for at, name in enumerate(ARRAYS[: len(formula.constants)])]
+    times = [
+        (f"{'float64' if is_float else f'T{at}'} t{at}", f"{name} = wide(t{at})")
+        for at, (name, is_float) in enumerate(zip(TIMES, are_floats, strict=False))
+    ]
+    parameters, values = zip(*arrays, *times, strict=True)
     return cupy.ElementwiseKernel(
-        f"X x, Y y, {'float64' if float_time else 'T'} time",
+        ", ".join(parameters),
         "Z z",
-        f"const double first = wide(x), second = wide(y), t = wide(time); z = {cast.format(source(formula))}",
-        name="fastgen_rf_" + name_of(formula),
+        f"const double {', '.join(values)}; z = {cast.format(source(formula))}",
+        name="fastgen_rf_" + formula.name,
         preamble=_PREAMBLE,
         options=_OPTIONS,
     )

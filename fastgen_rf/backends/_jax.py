@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,10 @@ from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
-from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import Float32, Functions
-from fastgen_rf.arithmetic._slope import coefficients
-from fastgen_rf.arithmetic._term import source
-from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
-from fastgen_rf.arithmetic._words import Words, plus, split
+from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap
+from fastgen_rf.arithmetic._words import WORD_OPS, Words, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Draws, Function
+from fastgen_rf.backends._standard import Draws, Elementwise
 
 
 class JaxBackend(NumpyDtypes):
@@ -62,26 +59,30 @@ class JaxBackend(NumpyDtypes):
         return array.astype(dtype)
 
     @property
-    def float32(self) -> Float32:
+    def _ops(self) -> Ops:
+        return _OPS
+
+    @property
+    def _float32(self) -> Float32:
         return _FLOAT32
 
     def complement(self, t: Any) -> Any:
         return _complement(t)
 
-    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        relative, *times = t if isinstance(t, _Times) else (None, t)
-        if not self.has_float64(self.device(first)):
+    def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+        if not self.has_float64(self.device(arrays[0])):
+            # A float is passed as an argument, because otherwise each of its values would be compiled for.
             words = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
-            return _evaluate_on_words(formula, relative, dtype, first, second, *words)
-        start, end = times[0], times[-1]
-        if isinstance(start, float) or isinstance(end, float):
-            traced = isinstance(first, Tracer) or isinstance(second, Tracer)
-            with jax.enable_x64(True):  # in which a Python float is a float64
-                if not (traced or isinstance(start, Tracer) or isinstance(end, Tracer)):
-                    return _evaluate(formula, relative, dtype, first, second, *times)
-                times = [jnp.asarray(time, jnp.float64) if isinstance(time, float) else time for time in times]
-        # Outside, since what JAX traces as float32 may be a Python float or NumPy's float64, and would be one inside.
-        return _evaluate(formula, relative, dtype, first, second, *times)
+            return _evaluate_on_words(formula, dtype, *arrays, *words)
+        if any(isinstance(t, float) for t in times):
+            # In this scope a Python float is a float64.
+            with jax.enable_x64(True):
+                if not any(isinstance(x, Tracer) for x in (*arrays, *times)):
+                    return _evaluate(formula, dtype, *arrays, *times)
+                times = [jnp.asarray(t, jnp.float64) if isinstance(t, float) else t for t in times]
+        # Outside of the scope: a tracer that is float32 here may be of a Python float or a NumPy float64, and would be
+        # a float64 in the scope.
+        return _evaluate(formula, dtype, *arrays, *times)
 
     def is_symbolic(self, n: Any) -> bool:
         from jax import export
@@ -114,18 +115,20 @@ class JaxBackend(NumpyDtypes):
         with jax.enable_x64(True):  # else a float64 asked for comes out as float32
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
-    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        return _Times(formula, t, t_next)
-
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
+    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         if not self.has_float64(self.device(time)):
-            return super().relabel(formula, time)
-        return _map(_Relabelled(formula), time)
+            return super().map_times(function, time, other)
+        if other is None:
+            return _evaluate(_TimesMapped(function), time.dtype, time)
+        if isinstance(other, float):
+            with jax.enable_x64(True):
+                other = jnp.asarray(other, jnp.float64)
+        return _evaluate(_TimesMapped(function), time.dtype, time, other)
 
-    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
             return super().map(function, array, name)  # JAX has special functions
-        return _map(function, array)
+        return _evaluate(_Mapped(function), array.dtype, array)
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         taken = _take(values, dtype, index)
@@ -134,157 +137,131 @@ class JaxBackend(NumpyDtypes):
         return jax.device_put(taken, index.sharding)  # the same placement, with the spec that the caller wrote
 
 
-class _Times(NamedTuple):
-    """A time made of two, not yet evaluated: a gradient then keeps the two, and no float64."""
-
-    formula: TimeFormula
-    t: Any
-    t_next: Any
-
-
-@dataclass(frozen=True)
-class _Applied:
-    """A formula as a function of float64 arrays alone, with the time that ``relative`` makes of two if it is given."""
-
-    formula: Formula
-    relative: TimeFormula | None = None
-
-    def __call__(self, first: Any, second: Any, *times: Any) -> Any:
-        (time,) = times if self.relative is None else (_Relative(self.relative)(*times),)
-        return self.formula(first, second, time, _FUNCTIONS)
-
-    def exactly(self, first: Any, second: Any, t: Any, *t_next: Any) -> Any:
-        """The same where an ulp of float64 shows: a select, which is not linear for JAX, keeps XLA from it."""
-        return self(first, second, t if t_next else _elementwise(t, first), *t_next)
-
-
-@dataclass(frozen=True)
-class _Relative:
-    """A time made of two, as a function of float64 arrays alone."""
-
-    formula: TimeFormula
-
-    def __call__(self, t: Any, t_next: Any) -> Any:
-        return self.formula(_elementwise(t, t_next), t_next, _FUNCTIONS)
-
-
 @dataclass(frozen=True)
 class _Mapped:
-    """A function of a float64 array alone."""
+    """An elementwise function of a float64 array."""
 
-    function: Function
+    function: Elementwise
 
     def __call__(self, x: Any) -> Any:
         return self.function(x, jnp, jax.scipy.special)
 
 
 @dataclass(frozen=True)
-class _Relabelled:
-    """A map of times as a function that :func:`_map` takes."""
+class _TimesMapped:
+    """A function of float64 times."""
 
-    formula: TimeMap
+    function: TimeMap
 
-    def __call__(self, time: Any, xp: Any, special: Any) -> Any:
-        return self.formula(time, _FUNCTIONS)
+    def __call__(self, *times: Any) -> Any:
+        return self.function(*times, _OPS)
 
 
 @dataclass(frozen=True)
-class _Slope:
-    """Derivative of an elementwise function for one of its arguments, elementwise too.
+class _Applied:
+    """A formula as a function of float64 arrays and times. ``exactly`` decides whether XLA may change its divisions."""
 
-    It depends on all its arguments, constant or not: where vmap maps a function with derivatives of its own over an
-    argument, and its result is not mapped, JAX 0.10 fails at a gradient, or multiplies it by the size of the axis.
+    formula: Formula
+    exactly: bool = False
+
+    def __call__(self, *operands: Any) -> Any:
+        count = len(self.formula.constants)
+        arrays, (t, *t_next) = operands[:count], operands[count:]
+        if self.exactly:
+            t = _elementwise(t, t_next[0] if t_next else arrays[0])
+        return self.formula.function(*arrays, t, *t_next, _OPS)
+
+
+@dataclass(frozen=True)
+class _Derivative:
+    """The derivative of an elementwise function in one of its arguments, which is elementwise too.
+
+    It depends on all arguments, even on those that do not change it. Otherwise JAX 0.10 fails, or multiplies a gradient
+    by the size of an axis, where vmap maps a function with a derivative rule over an argument that its result does not
+    depend on.
     """
 
     function: Any
     place: int
 
-    def __call__(self, *arrays: Any) -> Any:
+    def __call__(self, *operands: Any) -> Any:
         def along(x: Any) -> Any:
-            return self.function(*arrays[: self.place], x, *arrays[self.place + 1 :])
+            return self.function(*operands[: self.place], x, *operands[self.place + 1 :])
 
-        x = arrays[self.place]
+        x = operands[self.place]
         slope = jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
-        return jnp.where(False, sum(arrays), slope)
+        return jnp.where(False, sum(operands), slope)
 
 
 def _elementwise(t: Any, like: Any) -> Any:
-    """``t`` for each element of ``like``: by a broadcast t XLA does not divide, it multiplies by 1 / t: an ulp off."""
+    """``t`` for each element of ``like``.
+
+    XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off. The select prevents
+    this, but it is not linear under ``jax.linear_transpose``.
+    """
     return jnp.where(like != like, like, t)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _evaluate(formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any) -> Any:
-    with jax.enable_x64(True):
-        times = tuple(_with_trailing_axes(jnp.asarray(time), first.ndim) for time in times)
-        arrays = [  # none that the formula ignores: see _Slope
-            jnp.zeros((1,) * array.ndim, array.dtype) if coefficient == 0 else array
-            for array, coefficient in zip((first, second), coefficients(formula), strict=True)
-        ]
-    return _run(_Applied(formula, relative), dtype, *arrays, *times)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _evaluate_on_words(
-    formula: Formula, relative: TimeFormula | None, dtype: Any, first: Any, second: Any, *times: Any
-) -> Any:
-    """The same on float32 words; a time is an array or the words of a Python float, lest each float be compiled for."""
-    first, second, *words = [
-        Words(t, t[0], _FLOAT32)
-        if isinstance(t, tuple)
-        else Words.of(_with_trailing_axes(t.astype(jnp.float32), first.ndim), _FLOAT32)
-        for t in (first, second, *times)
-    ]
-    t = words[0] if relative is None else relative(words[0], words[1], WORDS)
-    return formula(first, second, t, WORDS).float32().astype(dtype)
-
-
-def _with_trailing_axes(t: Any, rank: int) -> Any:
-    """``t`` with trailing singleton axes, by a reshape: a gradient undoes an index with None by a sum."""
-    return t.reshape(*t.shape, *(1,) * (rank - t.ndim))
-
-
-@partial(jax.jit, static_argnums=0)
-def _map(function: Function, array: Any) -> Any:
-    return _run(_Mapped(function), array.dtype, array)
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _run(function: Any, dtype: Any, *arrays: Any) -> Any:
-    """``function``, elementwise, of ``arrays`` in float64, cast to ``dtype``; its derivatives are made in the scope."""
-    # Quotients by a number of 53 bits lie on ties of float32, where one of float64 decides: 0.25 % of them at t = 0.7.
-    wide_time = any(array.dtype == jnp.float64 for array in arrays[2:])
-    divides = isinstance(function, _Applied) and "/" in source(function.formula)
-    exactly = divides and (dtype == jnp.float64 or wide_time)
+def _run(function: Any, dtype: Any, *operands: Any) -> Any:
+    """Evaluate a formula or an elementwise function of ``operands`` in float64 and cast the result to ``dtype``."""
     with jax.enable_x64(True):
-        wide = [array.astype(jnp.float64) for array in arrays]
-        return (function.exactly if exactly else function)(*wide).astype(dtype)
+        wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
+        if isinstance(function, Formula):
+            # Quotients by a number of 53 bits can be ties of float32, where 1 ulp of float64 changes the result: 0.25 %
+            # of them at t = 0.7.
+            wide_time = any(t.dtype == jnp.float64 for t in operands[len(function.constants) :])
+            function = _Applied(function, exactly=function.divides and (dtype == jnp.float64 or wide_time))
+        return function(*wide).astype(dtype)
 
 
 @partial(_run.defjvp, symbolic_zeros=True)
-def _derivative(function: Any, dtype: Any, arrays: Any, tangents: Any) -> Any:
-    """Slopes times tangents, summed in float64: a gradient keeps the arrays that it needs, at their own dtype."""
-    result = _run(function, dtype, *arrays)
-    wanted = {at: tangent for at, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
-    kept = arrays
-    if isinstance(function, _Applied):  # linear in its two arrays: only a slope in time needs them
-        moving = [max(wanted) > 1 and coefficient is None for coefficient in coefficients(function.formula)]
-        kept = tuple(array if moves else None for array, moves in zip(arrays, (*moving, True, True), strict=False))
+def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
+    """Derivatives times tangents, summed in float64. A gradient keeps only the operands that it needs."""
+    result = _run(function, dtype, *operands)
+    wanted = {place: tangent for place, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
+    kept = operands
+    if isinstance(function, Formula):
+        # A formula is linear in its arrays, so only the derivative in a time needs them.
+        count = len(function.constants)
+        moving = [max(wanted) >= count and constant is None for constant in function.constants]
+        kept = tuple(x if needed else None for x, needed in zip(operands, (*moving, True, True), strict=False))
 
-    @jax.checkpoint  # what float64 makes of the arrays is made again
+    # The checkpoint makes the float64 copies of the operands again instead of keeping them.
+    @jax.checkpoint
     def along(kept: Any, wanted: Any) -> Any:
-        step, at = function, [jnp.zeros((1,) * result.ndim, dtype) if array is None else array for array in kept]
-        if isinstance(function, _Applied) and function.relative is not None:  # one slope in the time that two make
-            moves = [wanted.pop(2 + i, jnp.zeros_like(time)) for i, time in enumerate(at[2:])]
-            time, move = jax.jvp(partial(_run, _Relative(function.relative), jnp.float64), at[2:], moves)
-            step, at, wanted = _Applied(function.formula), [*at[:2], time], {**wanted, 2: move}
-        total = jnp.zeros_like(result, jnp.float64)  # of the result's sharding, and varying over what it varies over
+        at = [jnp.zeros((1,) * result.ndim, dtype) if x is None else x for x in kept]
+        step = _Applied(function) if isinstance(function, Formula) else function
+        # zeros_like gives the sum the sharding of the result, and makes it vary over the axes of the result.
+        total = jnp.zeros_like(result, jnp.float64)
         for place, tangent in wanted.items():
-            total += _run(_Slope(step, place), jnp.float64, *at) * tangent.astype(jnp.float64)
+            moved = _with_trailing_axes(tangent.astype(jnp.float64), result.ndim)
+            total += _run(_Derivative(step, place), jnp.float64, *at) * moved
         return total.astype(dtype)
 
-    with jax.enable_x64(True):  # JAX may call this rule when the scope of the call is left
+    # JAX may call this rule after the scope of the call has ended.
+    with jax.enable_x64(True):
         return result, along(kept, wanted)
+
+
+_evaluate = jax.jit(_run, static_argnums=(0, 1))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate_on_words(formula: Formula, dtype: Any, *operands: Any) -> Any:
+    """Evaluate a formula in triple-float32 arithmetic. A time is an array, or the words of a Python float."""
+    words = [
+        Words(x, x[0], _FLOAT32)
+        if isinstance(x, tuple)
+        else Words.of(_with_trailing_axes(x.astype(jnp.float32), operands[0].ndim), _FLOAT32)
+        for x in operands
+    ]
+    return formula.function(*words, WORD_OPS).float32().astype(dtype)
+
+
+def _with_trailing_axes(t: Any, rank: int) -> Any:
+    """``t`` with trailing singleton axes, by a reshape: the gradient of an index with None would be a sum."""
+    return t.reshape(*t.shape, *(1,) * (rank - t.ndim))
 
 
 def _leading(a: Any) -> Any:
@@ -293,7 +270,7 @@ def _leading(a: Any) -> Any:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-_FUNCTIONS = Functions(jnp.maximum, jnp.sqrt, jnp)
+_OPS = Ops(jnp.maximum, jnp.sqrt, jnp)
 _FLOAT32 = Float32(jnp, plus, plus, _leading)
 
 

@@ -7,14 +7,14 @@ do not know.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic import FLOATS, Functions
-from fastgen_rf.arithmetic._inplace import Scratch, evaluate_in_blocks
-from fastgen_rf.backends._standard import Backend, Function, numpy_dtype, with_trailing_axes
+from fastgen_rf.arithmetic import FLOATS, Formula, Ops
+from fastgen_rf.arithmetic._inplace import Scratch, fill_in_blocks
+from fastgen_rf.backends._standard import Backend, Elementwise, numpy_dtype, with_trailing_axes
 
 _BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
 _LEAST = 2**16  # below this many elements the plain expression is as fast
@@ -80,20 +80,21 @@ class NumpyBackend(NumpyDtypes):
             and t.shape == first.shape[: t.ndim]
         )
 
-    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-        first, second = np.asarray(first), np.asarray(second)
-        fn = FLOATS
-        if not isinstance(t, float):
-            t, fn = with_trailing_axes(np.asarray(t, dtype=np.float64), first.ndim), _FUNCTIONS
-        order = _block_order(first, second)
+    def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+        arrays = [np.asarray(array) for array in arrays]
+        first = arrays[0]
+        ops = FLOATS
+        if not all(isinstance(t, float) for t in times):
+            ops = _OPS
+            times = [t if isinstance(t, float) else with_trailing_axes(_wide(t), first.ndim) for t in times]
+        order = _block_order(arrays)
         if order is None:
-            first, second = first.astype(np.float64, copy=False), second.astype(np.float64, copy=False)
-            return np.asarray(formula(first, second, t, fn)).astype(dtype, copy=False)
+            return np.asarray(formula.function(*map(_wide, arrays), *times, ops)).astype(dtype, copy=False)
         out = np.empty_like(first, dtype=dtype)
-        x, y, target = (a.transpose(order) for a in (first, second, out))
-        t = t if isinstance(t, float) else t.transpose(order)
+        *arrays, target = (array.transpose(order) for array in (*arrays, out))
+        times = [t if isinstance(t, float) else t.transpose(order) for t in times]
         with _kept.taken(lambda: np.empty((2, _BLOCK), dtype=np.float64)) as scratch:
-            evaluate_in_blocks(formula, x, y, t, target, scratch, fn)
+            fill_in_blocks(formula, arrays, times, target, scratch, ops)
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -101,23 +102,35 @@ class NumpyBackend(NumpyDtypes):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}; name another framework with xp")
         return values.astype(dtype)
 
-    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         from scipy import special as functions
 
         return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
 
 
-_FUNCTIONS = Functions(np.maximum, np.sqrt)
 _kept = Scratch()
 
 
-def _block_order(first: Any, second: Any) -> list[int] | None:
-    """Axes from outermost to innermost in memory, if one pass in blocks applies: large arrays of one dense layout."""
+def _wide(array: Any) -> Any:
+    return np.asarray(array).astype(np.float64, copy=False)
+
+
+def _sqrt(value: Any) -> Any:
+    # The radicand is negative where an array of t_next is below t. The result is NaN there, which is documented.
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(value)
+
+
+_OPS = Ops(np.maximum, _sqrt, np)
+
+
+def _block_order(arrays: Sequence[Any]) -> list[int] | None:
+    """Axes from outermost to innermost in memory if the arrays are large and share one dense layout, else None."""
+    first = arrays[0]
     if first.size < _LEAST:
         return None
     order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
-    dense = first.transpose(order).flags.c_contiguous and second.transpose(order).flags.c_contiguous
-    return order if dense else None
+    return order if all(array.transpose(order).flags.c_contiguous for array in arrays) else None
 
 
 BACKEND = NumpyBackend(np)

@@ -15,13 +15,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from fastgen_rf._numbers import plain
-from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import FLOATS, Float32, Functions
-from fastgen_rf.arithmetic._words import FUNCTIONS as WORDS
-from fastgen_rf.arithmetic._words import Words, leading_bits, plus
+from fastgen_rf.arithmetic import FLOATS, Float32, Formula, Ops, TimeMap
+from fastgen_rf.arithmetic._words import WORD_OPS, Words, leading_bits, plus
 
-Function = Callable[[Any, Any, Any], Any]
-"""``function(x, xp, special)``: elementwise, of a float64 array, in the functions of a namespace."""
+Elementwise = Callable[[Any, Any, Any], Any]
+"""``function(x, xp, special)``: an elementwise function of a float64 array, made of functions of a namespace."""
 
 
 class Draws(Protocol):
@@ -92,10 +90,6 @@ class Backend:
         """Whether a glance shows that the floating array ``first`` goes with the two others; False says nothing."""
         return False
 
-    def known_number(self, t: Any, like: Any) -> Any:
-        """Return t; as an array beside ``like`` where it is a number whose value a compiler has yet to learn."""
-        return t
-
     def has_float64(self, device: Any) -> bool:
         """Whether ``device`` computes in float64."""
         info = self.xp.__array_namespace_info__()
@@ -135,69 +129,77 @@ class Backend:
         """``array`` with its axes in this order."""
         return self.xp.permute_dims(array, tuple(order))
 
-    @property
-    def functions(self) -> Functions:
-        """What a formula takes besides operators, for float64 arrays."""
-        return Functions(self.xp.maximum, self.xp.sqrt, self.xp)
-
-    @property
-    def float32(self) -> Float32:
-        """What float32 words take besides operators."""
-        return Float32(self.xp, plus, plus, leading_bits)
-
     def complement(self, t: Any) -> Any:
         """``1 - t`` in t's dtype."""
         return self.astype(1 - t, t.dtype)
 
-    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         """Evaluate ``formula`` in float64 and cast the result to ``dtype``.
 
-        ``t`` is a float, an array that fits, or what :meth:`relative_time` returned.
+        The arrays have one shape. A time is a Python float or an array that broadcasts to that shape after trailing
+        singleton axes.
         """
-        t = self._wide(t, first.ndim)
-        first, second = self._wide(first, first.ndim), self._wide(second, first.ndim)
-        return self._narrow(formula(first, second, t, self._functions(t)), dtype)
+        first = arrays[0]
+        wide = [self._wide(array, first.ndim) for array in (*arrays, *times)]
+        if all(isinstance(t, float) for t in times):
+            ops = FLOATS
+        elif isinstance(wide[0], Words):
+            ops = WORD_OPS
+        else:
+            ops = self._ops
+            # The functions of the standard take no Python floats.
+            device, float64 = self.device(first), self.xp.float64
+            wide = [self.xp.asarray(x, dtype=float64, device=device) if isinstance(x, float) else x for x in wide]
+        return self._narrow(formula.function(*wide, ops), dtype)
 
-    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        """Evaluate ``formula(t, t_next)`` in float64 for arrays of ``rank`` axes, and leave it so wide."""
-        t, t_next = self._wide(t, rank), self._wide(t_next, rank)
-        return formula(t, t_next, self._functions(t))
+    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
+        """Evaluate ``function(time, ops)``, or ``function(time, other, ops)``, and cast it to the dtype of ``time``.
 
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
-        """Evaluate ``formula(time)`` in float64, or on words of float32, cast to the dtype of ``time``."""
-        # Many a namespace computes by NumPy, and a label may be infinite, or beyond float64.
+        ``other`` is a Python float or an array that broadcasts to the shape of ``time`` after trailing singleton axes.
+        """
+        # Many namespaces compute with NumPy, and a result may be infinite or overflow.
         with np.errstate(divide="ignore", over="ignore"):
-            label = self._label(formula, time)
-        return self.astype(label, time.dtype)
+            return self.astype(self._mapped(function, time, other), time.dtype)
 
-    def _label(self, formula: TimeMap, time: Any) -> Any:
-        """``formula(time)`` in float64, or on words of float32: at the ends words are NaN, and float32 is exact."""
+    def _mapped(self, function: TimeMap, time: Any, other: Any) -> Any:
+        """``function`` of times in float64, or in triple-float32 arithmetic on a device without float64."""
+        times = (time,) if other is None else (time, other)
+        wide = [self._wide(t, time.ndim) for t in times]
         if self.has_float64(self.device(time)):
-            return formula(self.astype(time, self.xp.float64), self.functions)
-        single = self.astype(time, self.xp.float32)
-        is_end = (single == 0) | (single == 1) | (single == math.inf)
-        # No end reaches the words: in reverse mode their slope there, NaN, would survive the select.
-        inside = Words.of(self.xp.where(is_end, 0.5, single), self.float32)
-        return self.xp.where(is_end, formula(single, self.functions), formula(inside, WORDS).float32())
+            return function(*wide, self._ops)
+        # Words are NaN at 0, 1 and infinity, where float32 is exact. These values are replaced before the Words are
+        # made, because in reverse mode the NaN of their derivative would survive the select.
+        single = [t if isinstance(t, float) else with_trailing_axes(self._single(t), time.ndim) for t in times]
+        is_end = (single[0] == 0) | (single[0] == 1) | (single[0] == math.inf)
+        wide[0] = Words.of(self.xp.where(is_end, 0.5, single[0]), self._float32)
+        return self.xp.where(is_end, function(*single, self._ops), function(*wide, WORD_OPS).float32())
+
+    @property
+    def _ops(self) -> Ops:
+        """The functions of float64 arrays that a formula uses."""
+        return Ops(self.xp.maximum, self.xp.sqrt, self.xp)
+
+    @property
+    def _float32(self) -> Float32:
+        """The float32 operations that Words use."""
+        return Float32(self.xp, plus, plus, leading_bits)
+
+    def _single(self, array: Any) -> Any:
+        return self.astype(array, self.xp.float32)
 
     def _wide(self, array: Any, rank: int) -> Any:
-        """A float as it is, an array in float64 or as words of float32, with trailing axes up to ``rank``."""
-        if isinstance(array, (float, Words)):
+        """An array in float64, or as Words, with trailing axes up to ``rank``; a float unchanged."""
+        if isinstance(array, float):
             return array
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
             return self.astype(array, self.xp.float64)
-        return Words.of(self.astype(array, self.xp.float32), self.float32)
+        return Words.of(self._single(array), self._float32)
 
     def _narrow(self, result: Any, dtype: Any) -> Any:
         return self.astype(result.float32() if isinstance(result, Words) else result, dtype)
 
-    def _functions(self, t: Any) -> Functions:
-        if isinstance(t, float):
-            return FLOATS
-        return WORDS if isinstance(t, Words) else self.functions
-
-    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         """``function(array)`` elementwise in float64, cast to the array's dtype; ``special``: it has special functions.
 
         ``name`` is what the caller knows the array by.

@@ -10,19 +10,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 
 from fastgen_rf._tracing import fixed
-from fastgen_rf._typing import Formula, TimeFormula, TimeMap
-from fastgen_rf.arithmetic import FLOATS, Float32, Functions
-from fastgen_rf.arithmetic._inplace import Scratch, blocks, evaluate_in_blocks, part
-from fastgen_rf.arithmetic._slope import Slope, coefficients
-from fastgen_rf.arithmetic._slope import functions as slopes
-from fastgen_rf.backends._standard import Backend, Draws, Function, with_trailing_axes
+from fastgen_rf.arithmetic import FLOATS, Float32, Formula, Ops, TimeMap, gradient
+from fastgen_rf.arithmetic._inplace import Scratch, blocks, fill_in_blocks, part
+from fastgen_rf.arithmetic._slope import Slope, slope_ops
+from fastgen_rf.backends._standard import Backend, Draws, Elementwise, with_trailing_axes
 from fastgen_rf.backends._torch_internals import (
     follows,
     guard_or_true,
@@ -31,17 +28,18 @@ from fastgen_rf.backends._torch_internals import (
     is_zero_tensor,
 )
 from fastgen_rf.backends._torch_tensors import (
-    FUNCTIONS,
+    OPS,
+    both_or_none,
     double,
     float32,
     found_float64,
-    functions,
     is_stubborn,
     leading,
     loaded,
     memory_order,
     named_device,
     needs_gradient,
+    ops_of,
     permuted,
     placed,
     savable,
@@ -99,10 +97,6 @@ class TorchBackend(Backend):
             and t.shape == shape[: t.ndim]
         )
 
-    def known_number(self, t: Any, like: Any) -> Any:
-        symbolic: Any = t  # torch's stubs take no SymFloat
-        return torch.full((), symbolic, dtype=torch.float64, device=like.device) if isinstance(t, torch.SymFloat) else t
-
     def has_float64(self, device: Any) -> bool:
         return bool(device == _CPU or device.type in ("cuda", "meta", "cpu") or found_float64(device))
 
@@ -123,43 +117,37 @@ class TorchBackend(Backend):
         return array.permute(*order)
 
     @property
-    def functions(self) -> Functions:
-        return FUNCTIONS
+    def _ops(self) -> Ops:
+        return OPS
 
     @property
-    def float32(self) -> Float32:
+    def _float32(self) -> Float32:
         return float32()
 
     def complement(self, t: Any) -> Any:
         return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic
 
-    def evaluate(self, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+        first = arrays[0]
         device = first.device
         if not self.has_float64(device):
             # Dynamo would compute with a float t that differs from call to call in float32.
-            return super().evaluate(formula, first, second, fixed(t), dtype)
-        if type(t) is not float and t.device != device:
-            t = placed(t, device)
-        return _evaluate(formula, first, second, t, dtype)
+            return super().evaluate(formula, arrays, [fixed(t) for t in times], dtype)
+        for t in times:
+            if type(t) is not float and t.device != device:
+                times = [t if type(t) is float else placed(t, device) for t in times]
+                break
+        if len(times) == 2:
+            times = both_or_none(*times)
+        if torch.compiler.is_compiling():
+            return _by_operations(formula, arrays, times, dtype, recorded=False)
+        if first.is_cpu and first.numel() < _LEAST:
+            return _by_operations(formula, arrays, times, dtype, torch.is_grad_enabled())
+        return _evaluate_large(formula, arrays, times, dtype)
 
-    def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
-        numbers = [type(time) is float for time in (t, t_next)]
-        if all(numbers):
-            return super().relative_time(formula, t, t_next, rank)
-        device = t_next.device if numbers[0] or (t.device.type == "cpu" and not numbers[1]) else t.device
-        if not self.has_float64(device):
-            return super().relative_time(formula, fixed(t), fixed(t_next), rank)
-        wide: list[Any] = [
-            time if type(time) is float else widened(placed(time, device), rank, copy=True) for time in (t, t_next)
-        ]
-        if any(numbers):  # torch divides a number by a tensor, and on CUDA a tensor by a number, in two roundings
-            number, other = wide if numbers[0] else wide[::-1]
-            wide[0 if numbers[0] else 1] = torch.full_like(other, number)
-        return formula(wide[0], wide[1], FUNCTIONS)
-
-    def relabel(self, formula: TimeMap, time: Any) -> Any:
-        label = self._label(formula, time)  # torch never warns, and dynamo traces no errstate of NumPy's
-        return self.astype(label, time.dtype)
+    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
+        # Torch never warns, and Dynamo cannot trace the errstate of NumPy.
+        return self.astype(self._mapped(function, time, other), time.dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)
@@ -200,132 +188,148 @@ class TorchBackend(Backend):
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         return self.astype(table(values, wide, index.device)[index], dtype)
 
-    def map(self, function: Function, array: Any, name: str, special: bool = False) -> Any:
+    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
             return super().map(function, array, name)  # torch has special functions
         call: Any = function.__call__  # type: ignore[operator]  # as in draw
         return self.astype(call(array.double(), torch, torch.special), array.dtype)
 
 
-def _evaluate(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    """Evaluate ``formula`` in float64; one of the arrays may be the float 0.0, as it is in a gradient."""
-    like = second if type(first) is float else first
-    if torch.compiler.is_compiling():
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
-    recorded = torch.is_grad_enabled()
-    if like.is_cpu and like.numel() < _LEAST and "cpu" not in _FUSED_ON:  # but in the tests of kernels
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
-    recorded = recorded and (needs_gradient(first) or needs_gradient(second) or needs_gradient(t))
-    if not _fits_one_pass(formula, first, second, t, like):
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded)
-    if recorded:  # under a dispatch mode, too: what is saved depends on nothing that may change till then
-        time = t if type(t) is float else widened(t, like.ndim, copy=True)
-        return _OnePass.apply(formula, first, second, time, dtype)  # type: ignore[no-untyped-call]  # torch's own stub
-    return _evaluate_in_one_pass(formula, first, second, t, dtype)
+def _evaluate_large(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
+    first = arrays[0]
+    recorded = torch.is_grad_enabled() and any(needs_gradient(x) for x in (*arrays, *times))
+    if not _fits_one_pass(arrays, times):
+        return _by_operations(formula, arrays, times, dtype, recorded)
+    if len(times) == 2 and type(times[0]) is not float:
+        # A gradient has one sum for each element of the times, so both need one shape.
+        times = torch.broadcast_tensors(*[widened(t, first.ndim) for t in times])  # type: ignore[no-untyped-call]
+    if recorded:
+        # Even under a dispatch mode: the saved times must be copies that nobody modifies before the backward pass.
+        times = [t if type(t) is float else widened(t, first.ndim, copy=True) for t in times]
+        return _OnePass.apply(formula, dtype, len(arrays), *arrays, *times)  # type: ignore[no-untyped-call]
+    return _in_one_pass(formula, arrays, times, dtype)
 
 
-def _evaluate_in_one_pass(formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
-    """Evaluate ``formula`` in one kernel, in one block or in several, but where a mode is to see the operations."""
-    like = second if type(first) is float else first
-    fused = like.device.type in _FUSED_ON
+def _in_one_pass(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel or in blocks, or by tensor operations if a mode must see these."""
+    first = arrays[0]
+    fused = first.device.type in _FUSED_ON
     if in_dispatch_mode() or (in_function_mode() and not fused):
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
+        return _by_operations(formula, arrays, times, dtype, recorded=False)
     if fused:
-        return _evaluate_in_one_kernel(formula, first, second, t, like, dtype)
-    wide, fn = widened(t, like.ndim), functions(t)
-    with _kept.taken(_make_scratch) as (one, two):
-        if like.numel() <= _WHOLE:
-            strides = like.stride()
-            x, y = loaded(first, one, strides), loaded(second, two, strides)
-            return formula(x, y, wide, fn).values.to(dtype=dtype, copy=True)
-        out = torch.empty_like(like, dtype=dtype)
-        first, second, wide, target = permuted(memory_order(like), first, second, wide, out)
-        evaluate_in_blocks(formula, first, second, wide, target, (one[:_BLOCK], two[:_BLOCK]), fn, loaded)
+        return _in_one_kernel(formula, arrays, times, dtype)
+    wide = [widened(t, first.ndim) for t in times]
+    ops = ops_of(*wide)
+    with _kept.taken(_make_scratch) as scratch:
+        if first.numel() <= _WHOLE:
+            strides = first.stride()
+            loads = [loaded(array, held, strides) for array, held in zip(arrays, scratch, strict=False)]
+            return formula.function(*loads, *wide, ops).values.to(dtype=dtype, copy=True)
+        out = torch.empty_like(first, dtype=dtype)
+        order = memory_order(first)
+        *blocked, target = permuted(order, *arrays, out)
+        scratch = [held[:_BLOCK] for held in scratch]
+        fill_in_blocks(formula, blocked, permuted(order, *wide), target, scratch, ops, loaded)
     return out
 
 
-def _evaluate_plainly(formula: Formula, first: Any, second: Any, t: Any, dtype: Any, recorded: bool) -> Any:
-    """Evaluate ``formula`` by tensor operations. What autograd saves of t and of inference tensors is a copy."""
-    like = second if type(first) is float else first
-    fn, number = FUNCTIONS, True
-    if type(t) is not float:
-        wide, number = widened(t, like.ndim, copy=recorded), not t.ndim
-    elif like.device.type == "cpu":
-        wide, fn = t, FLOATS
-    else:  # CUDA would multiply by the reciprocal of a number
-        wide = like.new_full((), t, dtype=torch.float64)
-    if number or is_stubborn(first, recorded):
-        first = double(first, copy=recorded)  # else the float64 t, or second, promotes first where the two meet
-    call: Any = formula if isinstance(formula, FunctionType) else formula.__call__  # type: ignore[operator]  # see draw
-    return call(first, double(second, copy=recorded), wide, fn).to(dtype=dtype)  # half the time of a positional dtype
+def _by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any, recorded: bool) -> Any:
+    """Evaluate ``formula`` by tensor operations. Autograd saves copies of the times and of inference tensors."""
+    first, *others = arrays
+    rank, on_cpu = first.ndim, first.device.type == "cpu"
+    wide, ops, promotes = [], FLOATS, False
+    for t in times:
+        if type(t) is not float:
+            promotes = promotes or t.ndim > 0
+            wide.append(widened(t, rank, copy=recorded))
+            ops = OPS
+        elif on_cpu:
+            wide.append(t)
+        else:
+            # CUDA would multiply by the reciprocal of a number.
+            wide.append(first.new_full((), t, dtype=torch.float64))
+            ops = OPS
+    if not promotes or is_stubborn(first, recorded):
+        # Otherwise the float64 times, or the second array, promote the first array where the two meet.
+        first = double(first, copy=recorded)
+    others = [double(array, copy=recorded) for array in others]
+    # A keyword dtype takes half the time of a positional one.
+    return formula.function(first, *others, *wide, ops).to(dtype=dtype)
 
 
-def _evaluate_in_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, dtype: Any) -> Any:
-    """Evaluate ``formula`` in one kernel or, on a device where that turns out to fail, by the plain expression."""
+def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel. On a device where that fails, use tensor operations from then on."""
     from fastgen_rf.backends import _triton
 
-    out = torch.empty_like(like, dtype=dtype)
-    inner = like.numel()
-    time = t
-    if type(t) is not float:
-        order: Any = memory_order(like)
-        lead = leading(t, order)
-        copies = math.prod(like.shape[axis] for axis in order[:lead])
+    first = arrays[0]
+    out = torch.empty_like(first, dtype=dtype)
+    inner = first.numel()
+    runs = times
+    if type(times[0]) is not float:
+        order: Any = memory_order(first)
+        lead = max(leading(t, order) for t in times)
+        copies = math.prod(first.shape[axis] for axis in order[:lead])
         inner //= copies
-        if not t.is_contiguous() or t.numel() != copies or (lead > 1 and not like.is_contiguous()):
-            sizes = [like.shape[axis] if place < lead else 1 for place, axis in enumerate(order)]
-            time = with_trailing_axes(t, like.ndim).permute(order).expand(sizes).contiguous()
+        sizes = [first.shape[axis] if place < lead else 1 for place, axis in enumerate(order)]
+        runs = [
+            t
+            if t.is_contiguous() and t.numel() == copies and (lead <= 1 or first.is_contiguous())
+            else with_trailing_axes(t, first.ndim).permute(order).expand(sizes).contiguous()
+            for t in times
+        ]
     try:
-        _triton.launch(formula, first, second, time, inner, out)
-    except Exception as error:  # Triton needs a C compiler and a driver that fits, and each fails in its own way
-        if "out of memory" in str(error):  # Triton has no class for its own
-            raise  # the plain expression takes more
-        if like.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():  # what a capture forbids may pass
-            _serves[like.device] = False
-            message = f"Triton failed on {like.device}; using plain tensor operations instead: {error}"
+        _triton.launch(formula, arrays, runs, inner, out)
+    # Triton needs a C compiler and a matching driver, and each of them fails with an exception of its own.
+    except Exception as error:
+        if "out of memory" in str(error):
+            # Triton has no exception class for this. Tensor operations would need more memory.
+            raise
+        # A failure during a capture may be the capture's, so it does not disable the kernels.
+        if first.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():
+            _serves[first.device] = False
+            message = f"Triton failed on {first.device}; using plain tensor operations instead: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return _evaluate_plainly(formula, first, second, t, dtype, recorded=False)
+        return _by_operations(formula, arrays, times, dtype, recorded=False)
     return out
 
 
-def _fits_one_pass(
-    formula: Formula, first: Any, second: Any, t: Any, like: Any, order: list[int] | None = None
-) -> bool:
-    """Whether one pass applies: tensors of one dense layout that nothing but autograd and dispatch modes watch.
+def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int] | None = None) -> bool:
+    """Whether one pass applies: tensors of one dense layout that only autograd and dispatch modes watch.
 
-    On the CPU large ones, in blocks; on CUDA any that a kernel can read.
+    It applies to large tensors on the CPU and to all tensors on CUDA that a kernel can read.
     """
-    kind = like.device.type
+    first = arrays[0]
+    kind = first.device.type
     return bool(
-        (kind in _FUSED_ON or (kind == "cpu" and like.numel() >= _LEAST))
-        and type(first) in _PLAIN
-        and type(second) in _PLAIN
-        and type(t) in _PLAIN
-        and like.layout is torch.strided
-        and (type(first) is float or type(second) is float or first.stride() == second.stride())
-        and not follows(first, second, t)
-        and (order := order or memory_order(like)) is not None
-        and (kind not in _FUSED_ON or _fits_one_kernel(formula, first, second, t, like, order))
+        (kind in _FUSED_ON or (kind == "cpu" and first.numel() >= _LEAST))
+        and all(type(x) in _PLAIN for x in (*arrays, *times))
+        and first.layout is torch.strided
+        and all(array.stride() == first.stride() for array in arrays[1:])
+        and not follows(*arrays, *times)
+        and (order := order or memory_order(first)) is not None
+        and (kind not in _FUSED_ON or _fits_one_kernel(arrays, times, order))
     )
 
 
-def _fits_one_kernel(formula: Formula, first: Any, second: Any, t: Any, like: Any, order: list[int]) -> bool:
-    """Whether a kernel can read these: it knows memory as bytes, and t as one value for so many elements in a row.
+def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[int]) -> bool:
+    """Whether a kernel can read the tensors: it reads bytes, and one value of a time for a run of elements.
 
-    A t on inner axes is repeated to make it so, if that takes little beside the arrays. A formula that holds numbers of
-    its own, as a shift does, would be compiled for each of their values; it is evaluated on times, which are few.
+    A time on inner axes is repeated to that end, if that takes little memory compared to the arrays.
     """
-    if not isinstance(formula, FunctionType):
+    like = arrays[0]
+    tensors = [x for x in (*arrays, *times) if type(x) is not float]
+    if any(x.dtype not in _KERNEL_DTYPES or x.is_neg() or is_zero_tensor(x) for x in tensors):
         return False
-    for array in (first, second, t):
-        if type(array) is not float and (array.dtype not in _KERNEL_DTYPES or array.is_neg() or is_zero_tensor(array)):
-            return False
-    if type(t) is not float:
+    for t in times:
+        if type(t) is float:
+            continue
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
         if copies != t.numel() and 8 * copies > like.numel():
             return False
+        # The gradient of a time takes some twenty small kernels, more than autograd needs.
         if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST_ON_DEVICE:
-            return False  # the gradient of t takes some twenty small kernels, more than autograd's
+            return False
     return like.numel() > 0 and _has_kernels(like.device)
 
 
@@ -344,7 +348,8 @@ def _has_kernels(device: torch.device) -> bool:
     return _serves[device]
 
 
-_PLAIN = (float, torch.Tensor, torch.nn.Parameter)  # no subclass: those may live anywhere and do anything
+# No other subclass: its data may be anywhere, and its operators may do anything.
+_PLAIN = (float, torch.Tensor, torch.nn.Parameter)
 
 
 _kept = Scratch()
@@ -357,66 +362,78 @@ def _make_scratch() -> Any:
 
 
 class _OnePass(torch.autograd.Function):
-    """A formula whose gradients are one more pass: it is linear in its arrays, with coefficients that depend on t.
+    """A formula with a backward pass that is one more pass over memory.
 
-    So the gradient for the first array is ``formula(grad, 0, t)``, or ``grad formula(1, 0, t)``, and that for t is the
-    derivative of ``formula(sum(grad first), sum(grad second), t)``, with one sum for each element of t. Saved are t,
-    which comes as a float64 copy that nobody else knows, and the arrays at their own dtype if t needs a gradient. A
-    backward pass that is to be differentiated is built of the same calls.
+    A formula is linear in its arrays, so the gradient of an array is the incoming gradient times a coefficient, which
+    depends on the times alone. The gradient of a time is the derivative of the formula, evaluated on the sums of
+    ``grad * array``, one sum for each element of the time. Saved are the times, as float64 copies, and the arrays at
+    their own dtype if a time needs a gradient. A backward pass that is itself differentiated is made of the same calls.
     """
 
     @staticmethod
-    def forward(ctx: Any, formula: Formula, first: Any, second: Any, t: Any, dtype: Any) -> Any:
+    def forward(ctx: Any, formula: Formula, dtype: Any, count: int, *operands: Any) -> Any:
+        arrays, times = operands[:count], operands[count:]
+        needs = ctx.needs_input_grad[3:]
         ctx.formula = formula
-        ctx.time = t if isinstance(t, float) else None
-        ctx.coefficients = coefficients(formula)
-        wanted = zip((first, second), ctx.needs_input_grad[1:3], ctx.coefficients, strict=True)
-        ctx.dtypes = [array.dtype if needed and a != 0 else None for array, needed, a in wanted]
-        moving = (ctx.needs_input_grad[3] and a is None for a in ctx.coefficients)
-        arrays = [array if moves else None for array, moves in zip((first, second), moving, strict=True)]
-        ctx.save_for_backward(*(savable(array) for array in (*arrays, t)))
-        return _evaluate_in_one_pass(formula, first, second, t, dtype)
+        ctx.times = [t if type(t) is float else None for t in times]
+        ctx.dtypes = [array.dtype if needed else None for array, needed in zip(arrays, needs, strict=False)]
+        ctx.time_needs = needs[count:]
+        moving = [any(ctx.time_needs) and constant is None for constant in formula.constants]
+        kept = [array if moves else None for array, moves in zip(arrays, moving, strict=True)]
+        ctx.save_for_backward(*(savable(x) for x in (*kept, *times)))
+        return _in_one_pass(formula, arrays, times, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        first, second, t = ctx.saved_tensors
-        time = ctx.time if t is None else t
+        formula, count = ctx.formula, len(ctx.dtypes)
+        arrays, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        times = [number if t is None else t for t, number in zip(saved, ctx.times, strict=True)]
         dense = memory_order(grad) is not None
-        same = [dense and a == 1 and d == grad.dtype for a, d in zip(ctx.coefficients, ctx.dtypes, strict=True)]
-        dtypes = [None if is_grad else dtype for dtype, is_grad in zip(ctx.dtypes, same, strict=True)]
+        # Where the coefficient is 1, the incoming gradient itself is the result.
+        passed = [dense and a == 1 and d == grad.dtype for a, d in zip(formula.constants, ctx.dtypes, strict=True)]
+        dtypes = [None if as_is else dtype for dtype, as_is in zip(ctx.dtypes, passed, strict=True)]
         if not dense and grad.device.type in _FUSED_ON:
-            grad = grad.clone()  # a kernel reads dense memory alone: one array more, for several in float64
-        like = grad if dense else torch.empty_like(grad, device="meta")  # expanded by a sum, most often
-        in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON
-        unwatched = in_blocks and not in_dispatch_mode()
-        if unwatched and _fits_one_pass(ctx.formula, grad, 0.0, time, grad, memory_order(like)):
-            gradients, sums = _backward_in_blocks(ctx.formula, grad, like, (first, second), time, dtypes)
+            # A kernel reads dense memory only. This takes one more array, in place of several in float64.
+            grad = grad.clone()
+        # A gradient that is not dense is most often one that a sum has expanded.
+        like = grad if dense else torch.empty_like(grad, device="meta")
+        in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not in_dispatch_mode()
+        if in_blocks and _fits_one_pass((grad,), times, memory_order(like)):
+            gradients, sums = _backward_in_blocks(formula, grad, like, arrays, times, dtypes)
         else:
-            gradients, sums = _backward(ctx.formula, grad, (first, second), time, dtypes)
-        for_first, for_second = (grad if is_grad else x for x, is_grad in zip(gradients, same, strict=True))
-        for_t = _time_gradient(ctx.formula, sums, t) if ctx.needs_input_grad[3] else None
-        return None, for_first, for_second, for_t, None
+            gradients, sums = _backward(formula, grad, arrays, times, dtypes)
+        of_arrays = [grad if as_is else x for x, as_is in zip(gradients, passed, strict=True)]
+        of_times = [
+            _time_gradient(formula, sums, times, place) if needed else None
+            for place, needed in enumerate(ctx.time_needs)
+        ]
+        return None, None, None, *of_arrays, *of_times
 
 
-def _backward(formula: Formula, grad: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
-    """Gradients for the two arrays, and the float64 sums of ``grad array`` over the axes along which t is constant."""
+def _backward(formula: Formula, grad: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
+    """Gradients of the arrays, and the float64 sums of ``grad * array`` over the axes along which the times repeat."""
     gradients = [
-        None if dtype is None else _evaluate(formula, x, y, t, dtype)
-        for (x, y), dtype in zip(((grad, 0.0), (0.0, grad)), dtypes, strict=True)
+        None if dtype is None else _evaluate_large(gradient(formula, place), (grad,), times, dtype)
+        for place, dtype in enumerate(dtypes)
     ]
-    return gradients, [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
+    return gradients, [0.0 if array is None else summed(grad, array, times[0].shape) for array in arrays]
 
 
-def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: Any, dtypes: Any) -> Any:
-    """Do what ``_backward`` does in one pass, by the arrays' coefficients, in the layout of a dense ``like``."""
+def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
+    """Do the same as ``_backward`` in one pass, with the coefficients of the arrays, in the layout of ``like``."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
-    sums = [0.0 if array is None else torch.zeros_like(t) for array in arrays]
+    sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
     order = memory_order(like)
-    source, layout, time = permuted(order, grad, like, t)
+    source, layout, *blocked = permuted(order, grad, like, *times)
     inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
-    fn = functions(t)
-    units = [unit for unit in zip(((1.0, 0.0), (0.0, 1.0)), outputs, strict=True) if unit[1] is not None]
+    ops = ops_of(*times)
+    count = len(outputs)
+    units = [
+        ([float(at == place) for at in range(count)], output)
+        for place, output in enumerate(outputs)
+        if output is not None
+    ]
     with _kept.taken(_make_scratch) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
@@ -427,21 +444,23 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, t: 
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
             wide = block.values
+            here_times = [part(t, index) for t in blocked]
             for unit, output in units:
                 # The last product overwrites the loaded gradient. One before it goes to the other scratch block:
                 # loading the gradient a second time takes 3 to 8 % of a call.
                 scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
-                output[index] = torch.mul(wide, formula(*unit, part(time, index), fn), out=scaled)
+                output[index] = torch.mul(wide, formula.function(*unit, *here_times, ops), out=scaled)
     return gradients, sums
 
 
-def _time_gradient(formula: Formula, sums: Any, t: Any) -> Any:
-    """Derivative of ``formula(*sums, t)`` for t."""
-    first, second = sums
-    return formula(first, second, Slope(t, torch.ones_like(t)), _SLOPES).slope
+def _time_gradient(formula: Formula, sums: Any, times: Any, place: int) -> Any:
+    """Derivative of ``formula`` of the sums in the time at ``place``."""
+    slopes = [Slope(t, torch.ones_like(t)) if at == place else t for at, t in enumerate(times)]
+    return formula.function(*sums, *slopes, _SLOPE_OPS).slope
 
 
-_SLOPES = slopes(FUNCTIONS)  # at the floor as clamp's own derivative has it
+# At the floor, the derivative of the maximum is that of clamp.
+_SLOPE_OPS = slope_ops(OPS)
 
 
 BACKEND = TorchBackend(torch)

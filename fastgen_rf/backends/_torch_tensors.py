@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fastgen_rf.arithmetic import FLOATS, Float32, Functions
+from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._words import leading_bits
 from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
@@ -19,8 +19,8 @@ def needs_gradient(array: Any) -> bool:
 
 
 def is_stubborn(array: Any, recorded: bool) -> bool:
-    """Whether torch promotes an array by a cast alone (float8), or autograd saves it by a copy alone."""
-    return type(array) is not float and (array.dtype.itemsize == 1 or (recorded and array.is_inference()))
+    """Whether only a cast promotes an array (float8), or autograd can only save a copy of it."""
+    return bool(array.dtype.itemsize == 1 or (recorded and array.is_inference()))
 
 
 def memory_order(array: Any) -> list[int] | None:
@@ -49,9 +49,7 @@ def leading(t: Any, order: list[int]) -> int:
 
 
 def double(array: Any, copy: bool = False) -> Any:
-    """Widen an array; a copy of an inference tensor is none."""
-    if type(array) is float:
-        return array
+    """An array in float64. A copy of an inference tensor is an ordinary tensor."""
     return array.to(torch.float64, copy=True) if copy and array.is_inference() else array.double()
 
 
@@ -74,10 +72,22 @@ def placed(t: Any, device: torch.device) -> Any:
 
 
 def savable(array: Any) -> Any:
-    """Return what autograd can save of an array: of an inference tensor a copy, of a float nothing."""
+    """A tensor that autograd can save: a copy of an inference tensor; None for a float."""
     if array is None or isinstance(array, float):
         return None
     return array.clone() if array.is_inference() else array
+
+
+def both_or_none(t: Any, t_next: Any) -> list[Any]:
+    """Two times, of which both are Python floats or neither is.
+
+    Torch divides a number by a tensor, and on CUDA also a tensor by a number, with two roundings.
+    """
+    if type(t) is float and type(t_next) is not float:
+        t = torch.full_like(t_next, t, dtype=torch.float64)
+    elif type(t_next) is float and type(t) is not float:
+        t_next = torch.full_like(t, t_next, dtype=torch.float64)
+    return [t, t_next]
 
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
@@ -157,9 +167,7 @@ _REFLECTED = {
 
 
 def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
-    """A tensor, copied to ``scratch`` with ``strides``, by default its own, which must be dense; a float as it is."""
-    if type(array) is float:
-        return array
+    """Copy a tensor to ``scratch`` with ``strides``, by default its own, which must be dense."""
     return InPlaceTensor(scratch.as_strided(array.shape, strides or array.stride()).copy_(array))
 
 
@@ -185,12 +193,12 @@ def _sqrt(x: Any) -> Any:
     return torch.where(left.isfinite() & (s > 0), root + left / (2 * s), root)
 
 
-FUNCTIONS = Functions(_maximum, _sqrt, torch)
+OPS = Ops(_maximum, _sqrt, torch)
 
 
-def functions(t: Any) -> Functions:
-    """What a formula takes besides operators, of a float or a tensor t."""
-    return FLOATS if isinstance(t, float) else FUNCTIONS
+def ops_of(*times: Any) -> Ops:
+    """The functions that a formula uses at these times, which are all floats or all tensors."""
+    return FLOATS if isinstance(times[0], float) else OPS
 
 
 # What float32 words are computed with

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import linecache
 import struct
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic._term import name_of, source
+from fastgen_rf.arithmetic import Formula
+from fastgen_rf.arithmetic._term import source
 
 _BLOCK = 1024  # elements of a program: 8 for each thread of 4 warps, one 16-byte load where they are bfloat16
 
@@ -85,7 +86,7 @@ def _kernel_of(formula: Formula) -> Any:
     Triton reads source from a function's file: the formula's it finds in ``linecache``, as it would a notebook's cell.
     """
     text = f"def formula(first, second, t):\n    return {source(formula)}\n"
-    file = f"<{__name__} {name_of(formula)}: {source(formula)}>"
+    file = f"<{__name__} {formula.name}: {source(formula)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     scope: dict[str, Any] = {
         "__name__": __name__,
@@ -104,11 +105,13 @@ def serves(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def launch(formula: Formula, first: Any, second: Any, t: Any, inner: int, out: Any) -> None:
-    """Write ``formula(first, second, t)`` to ``out``: dense tensors of one layout, t contiguous or a Python float.
+def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner: int, out: Any) -> None:
+    """Write ``formula(*arrays, *times)`` to ``out``: dense tensors of one layout.
 
-    One of ``first`` and ``second`` may be a float: 0.0, as it is in a gradient.
+    The times are contiguous tensors, with one value for each ``inner`` elements, or Python floats.
     """
+    first, second = arrays if len(arrays) == 2 else (arrays[0], None)
+    (t,) = times
     kernel = _kernel_of(formula)
     n = out.numel()
     rows = n // inner
@@ -118,7 +121,6 @@ def launch(formula: Formula, first: Any, second: Any, t: Any, inner: int, out: A
     bits = 0
     if isinstance(t, float):  # its bits, because Triton takes a Python float as float32
         (bits,), t = struct.unpack("<q", struct.pack("<d", t)), None
-    first, second = (None if isinstance(array, float) else array for array in (first, second))
     with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]  # Triton launches on the current device
         kernel[grid](
             first,

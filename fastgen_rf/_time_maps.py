@@ -1,0 +1,152 @@
+"""Functions of times alone: the conversions between time parameterizations, and the shift.
+
+Each function takes its times and ``ops``, the functions that have no operator. A noise level is the ratio of alpha to
+sigma. Every time parameterization gives a pair (alpha, sigma), up to a scale that keeps the larger number near 1, and
+is computed from such a pair. This way no digits cancel in a conversion. A value that could be infinite is bounded
+before it is subtracted from itself or divided by itself. Some conversions have a formula without a pair, because the
+pair would lose digits or a derivative there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations
+from math import pi
+from typing import Any, TypeAlias, get_args
+
+from fastgen_rf._typing import TimeParameterization
+from fastgen_rf.arithmetic import Ops, TimeMap
+
+ToPair: TypeAlias = Callable[[Any, Ops], tuple[Any, Any]]
+FromPair: TypeAlias = Callable[[Any, Any, Ops], Any]
+
+
+def shift(t: Any, factor: Any, ops: Ops) -> Any:
+    """``factor t / (1 + (factor - 1) t)``, exact at t = 0 and t = 1 and with the same bits for a float and an array."""
+    if isinstance(factor, float):
+        return factor * t / (1.0 + (factor - 1.0) * t if factor >= 1.0 else factor * t + (1.0 - t))
+    # Where factor >= 1 the first sum is exactly 1. Elsewhere the last product is 0.
+    excess = ops.maximum(factor - 1.0, 0.0)
+    return factor * t / ((1.0 - t) + (factor - excess) * t + excess * t)
+
+
+# The spacing of float32 at pi/2. Only float32 rounds pi/2 up; float64, float16 and bfloat16 round it down.
+ROUNDING = 2.0**-23
+
+
+def clipped_angle(angle: Any, xp: Any) -> Any:
+    """Clip an angle to [0, pi/2]. Up to ROUNDING outside it keeps the derivative of the end; further out that is 0."""
+    near = xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
+    # The excess is a multiple of 2**-120, except for angles within 1e-20 of 0. floor removes its derivative.
+    excess = near - xp.clip(near, 0.0, pi / 2)
+    return near - xp.floor(excess * 2.0**120) * 2.0**-120
+
+
+def pair_of_rf(t: Any, ops: Ops) -> tuple[Any, Any]:
+    return 1 - t, t
+
+
+def pair_of_angle(angle: Any, ops: Ops) -> tuple[Any, Any]:
+    angle = clipped_angle(angle, ops.xp)
+    return ops.xp.cos(angle), ops.xp.sin(angle)
+
+
+def pair_of_sigma(sigma: Any, ops: Ops) -> tuple[Any, Any]:
+    bounded = -ops.maximum(-sigma, -1e30)
+    return 1 / ops.maximum(sigma, 1.0), bounded / ops.maximum(bounded, 1.0)
+
+
+def pair_of_log_snr(log_snr: Any, ops: Ops) -> tuple[Any, Any]:
+    bounded = -ops.maximum(-log_snr, -1e30)
+    return ops.xp.exp((bounded - ops.maximum(bounded, 0.0)) / 2), ops.xp.exp(-ops.maximum(log_snr, 0.0) / 2)
+
+
+def pair_of_alpha_bar(alpha_bar: Any, ops: Ops) -> tuple[Any, Any]:
+    return ops.sqrt(alpha_bar), ops.sqrt(1 - alpha_bar)
+
+
+def rf_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
+    return sigma / (alpha + sigma)
+
+
+def angle_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
+    return ops.xp.atan2(sigma, alpha)
+
+
+def sigma_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
+    return sigma / alpha
+
+
+def log_snr_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
+    return 2 * (ops.xp.log(alpha) - ops.xp.log(sigma))
+
+
+def alpha_bar_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
+    return alpha * alpha / (alpha * alpha + sigma * sigma)
+
+
+# Conversions without a pair. They subtract from 0.0, because the negative of a log_snr of 0 would be -0.0.
+
+
+def log_odds_against(p: Any, xp: Any) -> Any:
+    """``log((1 - p) / p)``: near p = 1/2 as ``2 atanh(1 - 2 p)``, because 1 - 2 p is exact there."""
+    difference = 1 - 2 * p
+    # Elsewhere atanh gets 0, because its infinite derivative at 0 and 1 would turn into NaN. The limit is 0.25 because
+    # XLA's atanh loses digits from 0.29 on.
+    middle = xp.where(xp.abs(difference) < 0.25, difference, 0.0)
+    return xp.where(middle == 0, xp.log(1 - p) - xp.log(p), 2 * xp.atanh(middle))
+
+
+def rf_to_log_snr(t: Any, ops: Ops) -> Any:
+    return 2 * log_odds_against(t, ops.xp)
+
+
+def alpha_bar_to_log_snr(alpha_bar: Any, ops: Ops) -> Any:
+    return 0.0 - log_odds_against(alpha_bar, ops.xp)
+
+
+def sigma_to_log_snr(sigma: Any, ops: Ops) -> Any:
+    return 0.0 - 2 * ops.xp.log(sigma)
+
+
+def log_snr_to_sigma(log_snr: Any, ops: Ops) -> Any:
+    return ops.xp.exp(-log_snr / 2)
+
+
+def alpha_bar_to_rf(alpha_bar: Any, ops: Ops) -> Any:
+    # sigma / (alpha + sigma). At alpha_bar = 1, sigma is 0 and has an infinite derivative. If the sigma of the
+    # denominator had it too, the derivative of the quotient would contain their product, which is NaN. The floor
+    # prevents that; it is below every other value of 1 - alpha_bar.
+    return ops.sqrt(1 - alpha_bar) / (ops.sqrt(alpha_bar) + ops.sqrt(ops.maximum(1 - alpha_bar, 1e-30)))
+
+
+@dataclass(frozen=True)
+class ThroughPair:
+    """A conversion of one time parameterization to another through the pair (alpha, sigma)."""
+
+    to_pair: ToPair
+    from_pair: FromPair
+
+    def __call__(self, time: Any, ops: Ops) -> Any:
+        alpha, sigma = self.to_pair(time, ops)
+        return self.from_pair(alpha, sigma, ops)
+
+
+PARAMETERIZATIONS = get_args(TimeParameterization)
+PAIRS: dict[TimeParameterization, tuple[ToPair, FromPair]] = {
+    "rf": (pair_of_rf, rf_of_pair),
+    "angle": (pair_of_angle, angle_of_pair),
+    "sigma": (pair_of_sigma, sigma_of_pair),
+    "log_snr": (pair_of_log_snr, log_snr_of_pair),
+    "alpha_bar": (pair_of_alpha_bar, alpha_bar_of_pair),
+}
+CONVERSIONS: dict[tuple[str, str], TimeMap] = {
+    (source, target): ThroughPair(PAIRS[source][0], PAIRS[target][1]) for source, target in permutations(PAIRS, 2)
+} | {
+    ("rf", "log_snr"): rf_to_log_snr,
+    ("sigma", "log_snr"): sigma_to_log_snr,
+    ("log_snr", "sigma"): log_snr_to_sigma,
+    ("alpha_bar", "rf"): alpha_bar_to_rf,
+    ("alpha_bar", "log_snr"): alpha_bar_to_log_snr,
+}

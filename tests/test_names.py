@@ -5,22 +5,14 @@ from __future__ import annotations
 from itertools import permutations
 from typing import get_args, get_type_hints
 
-from fastgen_rf import SampleTimestepConfig, _formulas, _typing
+from fastgen_rf import SampleTimestepConfig, _formulas, _time_maps, _typing
 from fastgen_rf._laws import LAWS
 
 
-def test_each_pair_of_prediction_types_has_a_formula() -> None:
-    assert get_args(_typing.PredictionType) == _formulas.KINDS
-    assert set(_formulas.CONVERSIONS) == set(permutations(_formulas.KINDS, 2))
-
-
-def test_each_pair_of_states_has_a_formula() -> None:
-    assert get_args(_typing.StatePath) == _formulas.STATES
-    assert set(_formulas.RESCALINGS) == set(permutations(_formulas.STATES, 2))
-
-
-def test_each_time_parameterization_has_its_formulas() -> None:
-    assert get_args(_typing.TimeParameterization) == tuple(_formulas.LABELS)
+def test_each_pair_of_names_has_a_formula() -> None:
+    assert set(_formulas.CONVERSIONS) == set(permutations(get_args(_typing.PredictionType), 2))
+    assert set(_formulas.RESCALINGS) == set(permutations(get_args(_typing.StatePath), 2))
+    assert set(_time_maps.CONVERSIONS) == set(permutations(get_args(_typing.TimeParameterization), 2))
 
 
 def test_each_timestep_distribution_has_its_formulas() -> None:

@@ -1,4 +1,4 @@
-"""Forward-mode derivatives in t, in exact fractions, and coefficients that t does not change."""
+"""Forward-mode derivatives in t, in exact fractions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastgen_rf.arithmetic import FLOATS
-from fastgen_rf.arithmetic._slope import Slope, coefficients, functions
+from fastgen_rf.arithmetic._slope import Slope, slope_ops
 
 A, DA, B, DB = Fraction(3, 7), Fraction(5, 11), Fraction(-13, 17), Fraction(19, 23)
 
@@ -31,23 +31,8 @@ def test_an_operator_gives_value_and_derivative_and_a_number_is_constant(operate
 
 
 def test_functions_of_one_argument() -> None:
-    negative, root = -Slope(A, DA), functions(FLOATS).sqrt(Slope(6.25, 3.0))
+    negative, root = -Slope(A, DA), slope_ops(FLOATS).sqrt(Slope(6.25, 3.0))
     assert (negative.value, negative.slope, root.value, root.slope) == (-A, -DA, 2.5, 0.6)
     for t, slope in ((0.5, 3.0), (0.25, 3.0), (0.125, 0.0)):
-        larger = functions(FLOATS).maximum(Slope(t, 3.0), 0.25)
+        larger = slope_ops(FLOATS).maximum(Slope(t, 3.0), 0.25)
         assert (larger.value, larger.slope) == (max(t, 0.25), slope)
-
-
-@pytest.mark.parametrize(
-    ("formula", "expected"),
-    [
-        (lambda first, second, t, fn: first * (1 - t) + second * t, (None, None)),
-        (lambda first, second, t, fn: first * (t * (1 - t)) + second * 2, (None, 2.0)),  # the same at t and 1 - t
-        (lambda first, second, t, fn: first - second / fn.maximum(t, 1e-6), (1.0, None)),
-        (lambda first, second, t, fn: second / fn.sqrt(t), (0.0, None)),
-        (lambda first, second, t, fn: first * t, (None, 0.0)),
-        (lambda first, second, t, fn: second - first, (-1.0, 1.0)),
-    ],
-)
-def test_a_coefficient_that_t_does_not_change_is_found(formula: Any, expected: Any) -> None:
-    assert coefficients(formula) == expected

@@ -14,7 +14,7 @@ import pytest
 from fastgen_rf import _formulas
 from fastgen_rf.arithmetic import Float32
 from fastgen_rf.arithmetic import _words as words
-from fastgen_rf.arithmetic._words import FUNCTIONS, Words, leading_bits, plus
+from fastgen_rf.arithmetic._words import WORD_OPS, Words, leading_bits, plus
 
 BOUNDS = {operator.add: 4, operator.sub: 4, operator.mul: 8, operator.truediv: 30}
 """Largest error that the module states, in 2**-72 of the larger operand of a sum and of any other result."""
@@ -104,8 +104,8 @@ def test_a_python_float_counts_with_all_its_bits_on_either_side(operate: Any) ->
 
 def test_a_square_root_is_rounded_as_float64_rounds() -> None:
     a = np.abs(samples(7))
-    assert_nearly_all_equal(value(FUNCTIONS.sqrt(triple(a))), np.sqrt(a))
-    assert FUNCTIONS.sqrt(triple([1.0, 2.25, 4.0])).float32().tolist() == [1.0, 1.5, 2.0]
+    assert_nearly_all_equal(value(WORD_OPS.sqrt(triple(a))), np.sqrt(a))
+    assert WORD_OPS.sqrt(triple([1.0, 2.25, 4.0])).float32().tolist() == [1.0, 1.5, 2.0]
 
 
 def test_cancellation_ties_and_powers_of_two_leave_no_result_wrong() -> None:
@@ -130,16 +130,16 @@ def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes() -> None:
 def test_the_larger_of_a_value_and_a_number_is_found_to_the_last_bit(floor: float) -> None:
     apart = floor * 2.0 ** -np.arange(1, 53)
     a = np.concatenate([[floor, 0.0], floor + apart, floor - apart, floor * samples(11)])
-    assert np.array_equal(value(FUNCTIONS.maximum(triple(a), floor)), np.maximum(a, floor))
+    assert np.array_equal(value(WORD_OPS.maximum(triple(a), floor)), np.maximum(a, floor))
     single = np.array([floor, 2 * floor, 0.0], np.float32)
-    larger = FUNCTIONS.maximum(Words.of(single, NUMPY), floor)
+    larger = WORD_OPS.maximum(Words.of(single, NUMPY), floor)
     assert np.array_equal(value(larger), np.maximum(single, np.float64(floor)))
 
 
 def test_infinities_nan_and_overflow_are_float32s() -> None:
     a = np.array([math.inf, -math.inf, math.nan, -1.0, 1.0], np.float32)
     for of_a in (Words.of(a, NUMPY), Words.of(a, NUMPY) * 1.0):
-        np.testing.assert_array_equal(FUNCTIONS.maximum(of_a, 0.5).float32(), np.maximum(a, np.float32(0.5)))
+        np.testing.assert_array_equal(WORD_OPS.maximum(of_a, 0.5).float32(), np.maximum(a, np.float32(0.5)))
     infinite = Words.of(np.array([np.inf, -np.inf, 3e38], np.float32), NUMPY)
     assert (infinite * 2.0).float32().tolist() == [np.inf, -np.inf, np.inf]
     assert (infinite + 1.0).float32().tolist()[:2] == [np.inf, -np.inf]
@@ -176,7 +176,7 @@ def test_an_operation_keeps_within_its_stated_error_and_so_does_a_contracted_one
 
 def test_a_square_root_keeps_within_its_stated_error() -> None:
     a = np.abs(np.concatenate([samples(15, 2000), samples(16, 1000) ** 2, 1 + samples(17, 1000) * 2.0**-40]))
-    parts = FUNCTIONS.sqrt(triple(a)).parts
+    parts = WORD_OPS.sqrt(triple(a)).parts
     for i, x in enumerate(a.tolist()):
         assert abs(total(parts, i) ** 2 - Fraction(x)) <= 2 * 20 * Fraction(x) / 2**72
 
@@ -198,8 +198,8 @@ def test_products_of_halves_and_sums_of_two_are_exact() -> None:
 def test_a_compiler_that_contracts_changes_no_result(name: str) -> None:
     rng, formula = np.random.default_rng(10), getattr(_formulas, name)
     arrays = [*rng.standard_normal((2, 20_000)).astype(np.float32), rng.uniform(0, 1, 20_000).astype(np.float32)]
-    plain = formula(*(Words.of(a, NUMPY) for a in arrays), FUNCTIONS).float32()
-    contracted = formula(*(Words.of(Contracted(a), CONTRACTING) for a in arrays), FUNCTIONS).float32()
+    plain = formula.function(*(Words.of(a, NUMPY) for a in arrays), WORD_OPS).float32()
+    contracted = formula.function(*(Words.of(Contracted(a), CONTRACTING) for a in arrays), WORD_OPS).float32()
     assert np.array_equal(contracted.single, plain)
 
 

@@ -1,0 +1,110 @@
+"""The declared properties of every formula, and the operators that a formula may use on every type of operand."""
+
+from __future__ import annotations
+
+import operator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastgen_rf import _formulas
+from fastgen_rf.arithmetic import FLOATS, Formula, Operand, Ops, formula, gradient
+from fastgen_rf.arithmetic._inplace import InPlace
+from fastgen_rf.arithmetic._slope import Slope, slope_ops
+from fastgen_rf.arithmetic._term import Term, source
+from fastgen_rf.arithmetic._words import Words
+from fastgen_rf.backends._standard import Backend
+
+FORMULAS = {name: value for name, value in vars(_formulas).items() if isinstance(value, Formula)}
+EXACT = Ops(max, lambda x: Fraction(float(x) ** 0.5))
+TIMES = [Fraction(k, 101) for k in range(1, 101)]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_formula_is_what_it_declares(name: str) -> None:
+    declared = FORMULAS[name]
+    assert declared.divides == ("/" in source(declared))
+    others = [Fraction(3, 7)] * (declared.times - 1)
+    for place, constant in enumerate(declared.constants):
+        coefficient = gradient(declared, place)
+        values = {coefficient.function(Fraction(1), t, *others, EXACT) for t in TIMES}
+        slopes = {
+            coefficient.function(Fraction(1), Slope(t, Fraction(1)), *others, slope_ops(EXACT)).slope for t in TIMES
+        }
+        if constant is not None:
+            assert values == {constant}
+            assert slopes == {0}
+        else:
+            assert len(values) > 50
+            assert slopes != {0}
+
+
+def test_every_table_names_every_pair_of_different_choices() -> None:
+    assert len(set(_formulas.CONVERSIONS.values())) == len(_formulas.CONVERSIONS) == 30
+    assert len(set(_formulas.RESCALINGS.values())) == len(_formulas.RESCALINGS) == 6
+
+
+def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
+    first, second = (gradient(_formulas.x0_to_eps, place) for place in (0, 1))
+    assert first.function(3.0, 0.25, FLOATS) == -9.0
+    assert second.function(3.0, 0.25, FLOATS) == 12.0
+    assert (first.name, first.times, first.divides, first.constants) == ("x0_to_eps_gradient_0", 1, True, (None,))
+    assert gradient(_formulas.flow_step, 1).constants == (1.0,)
+    assert gradient(_formulas.rf_to_vp, 0) is _formulas.rf_to_vp
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("add_noise", "((first * (1.0 - t)) + (second * t))"),
+        ("noise_to_x0", "((second - (t * first)) / maximum((1.0 - t), 1e-06))"),
+        ("flow_step", "(second + ((t_next - t) * first))"),
+        ("v_to_v_vp", "(first / sqrt((((1.0 - t) * (1.0 - t)) + (t * t))))"),
+    ],
+)
+def test_the_text_of_a_formula_keeps_the_order_of_its_operations(name: str, text: str) -> None:
+    assert source(FORMULAS[name]) == text
+
+
+def test_the_text_keeps_all_digits_and_the_order_of_operands() -> None:
+    @formula()
+    def numbers(first: Any, second: Any, t: Any, ops: Ops) -> Any:
+        return 1 / (0.1 + (t / 3) * (2 - first)) + ops.sqrt(-second) * ops.maximum(t, 0.1)
+
+    text = "((1.0 / (0.1 + ((t / 3.0) * (2.0 - first)))) + (sqrt((second * -1.0)) * maximum(t, 0.1)))"
+    assert source(numbers) == text
+
+
+class Float32Only(Backend):
+    """NumPy on a device without float64."""
+
+    def has_float64(self, device: Any) -> bool:
+        return False
+
+
+X, Y = np.array([0.5, -3.0, 7.0]), np.array([2.0, 0.25, -5.0])
+OPERANDS = {
+    "Slope": (lambda x: Slope(x, 1.0), lambda slope: slope.value),
+    "InPlace": (lambda x: InPlace(x.copy()), lambda block: block.values),
+    "Words": (
+        lambda x: Words.of(x.astype(np.float32), Float32Only(np)._float32),
+        lambda words: words.float32().astype(np.float64),
+    ),
+    "Term": (lambda x: Term("x"), lambda term: eval(term.text, {"x": X})),
+}
+BINARY = {f"__{side}{name}__" for name in ("add", "sub", "mul", "truediv") for side in ("", "r")}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_an_operand_has_every_operator_that_a_formula_may_use(name: str) -> None:
+    make, value = OPERANDS[name]
+    assert {"__neg__", *BINARY} == {name for name in vars(Operand) if name in vars(float) and name not in vars(object)}
+    np.testing.assert_array_equal(value(-make(X)), -X)
+    for operate in (operator.add, operator.sub, operator.mul, operator.truediv):
+        for number in (2.0, -0.25):
+            np.testing.assert_array_equal(value(operate(make(X), number)), operate(X, number))
+            expected = operate(number, X)
+            rounded = expected if name != "Words" else expected.astype(np.float32).astype(np.float64)
+            np.testing.assert_array_equal(value(operate(number, make(X))), rounded)

@@ -1,9 +1,10 @@
 """Rectified-flow primitives for diffusion distillation, on any array framework.
 
-The public names, nothing else: the functions live in :mod:`fastgen_rf.flow_matching` and
-:mod:`fastgen_rf.predictions`, the ways to other Gaussian paths in :mod:`fastgen_rf.paths`, the draws of timesteps in
-:mod:`fastgen_rf.timesteps`, quantiles and densities in :mod:`fastgen_rf.distribution`, the times of a roll-out in
-:mod:`fastgen_rf.schedule`. Importing this package imports no framework.
+This module contains the public names only. Conversions and sampler steps are in :mod:`fastgen_rf.flow_matching` and
+:mod:`fastgen_rf.predictions`, the times and noisy samples of other Gaussian paths in :mod:`fastgen_rf.paths`, the
+samplers of timesteps in :mod:`fastgen_rf.timesteps`, their quantiles and densities in
+:mod:`fastgen_rf.distribution`, and schedules in :mod:`fastgen_rf.schedule`. Importing this package imports no
+framework.
 """
 
 from fastgen_rf import flow_matching
@@ -21,7 +22,7 @@ from fastgen_rf.flow_matching import (
     x0_to_flow,
 )
 from fastgen_rf.paths import convert_state, convert_time
-from fastgen_rf.predictions import convert_prediction, flow_step, ode_step
+from fastgen_rf.predictions import convert_prediction, flow_step, ode_step, renoise
 from fastgen_rf.schedule import make_t_list, resolution_shift, shift_timesteps
 from fastgen_rf.timesteps import SampleTimestepConfig, sample_timestep_pairs
 
@@ -40,6 +41,7 @@ __all__ = [
     "ode_step",
     "pred_noise_to_pred_x0",
     "pred_x0_from_flow",
+    "renoise",
     "resolution_shift",
     "rf_alpha",
     "rf_sigma",

@@ -63,14 +63,19 @@ def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) 
     time = checked_time(t, name)
     if not isinstance(time, float):
         time = as_array(time)
-        _check_belongs(backend, array, array_name, time, name)
-        if not fits(time.shape, array.shape, backend):
-            raise ValueError(
-                f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
-                f"after trailing singleton axes, got {_show(time.shape)}; use "
-                f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
-            )
+        check_fits(backend, array, array_name, time, name)
     return time
+
+
+def check_fits(backend: Backend, array: Array, array_name: str, other: Any, name: str) -> None:
+    """Check that ``other`` is a floating array on the device of ``array`` that fits its shape."""
+    _check_belongs(backend, array, array_name, other, name)
+    if not fits(other.shape, array.shape, backend):
+        raise ValueError(
+            f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
+            f"after trailing singleton axes, got {_show(other.shape)}; use "
+            f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
+        )
 
 
 def floating_backend(array: Array, name: str) -> Backend:

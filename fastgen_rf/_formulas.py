@@ -60,6 +60,14 @@ def flow_step(flow: Operand, x_t: Operand, t: Operand, t_next: Operand, ops: Ops
     return x_t + (t_next - t) * flow
 
 
+@formula(times=2, divides=True)
+def renoise(x_t: Operand, eps: Operand, t: Operand, t_next: Operand, ops: Ops) -> Operand:
+    scale = ops.maximum(1.0 - t, 1e-6)
+    # The usual radicand, t_next**2 - ((1 - t_next) / (1 - t) * t)**2, cancels where t_next is near t.
+    spread = ops.sqrt((t_next - t) * (t_next * (1.0 - t) + t * (1.0 - t_next)))
+    return x_t * ((1.0 - t_next) / scale) + eps * (spread / scale)
+
+
 @formula(divides=True)
 def x0_to_v(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
     return ((1.0 - t) * x_t - det(t) * x0) / ops.maximum(t, 1e-6)

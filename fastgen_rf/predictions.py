@@ -7,10 +7,11 @@ of kinds has a formula of its own, in the form that divides least; :mod:`fastgen
 from __future__ import annotations
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import check_choices, checked, evaluate
+from fastgen_rf._evaluate import SLACK, check_choices, checked, checked_time, evaluate
+from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT, PredictionType
 
-__all__ = ["convert_prediction", "flow_step", "ode_step"]
+__all__ = ["convert_prediction", "flow_step", "ode_step", "renoise"]
 
 
 def convert_prediction(
@@ -160,3 +161,57 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
     array([2.])
     """
     return evaluate(_formulas.flow_step, ("flow", "x_t"), (flow, x_t), (t, t_next), dtype_of=1)
+
+
+def renoise(x_t: ArrayT, eps: Array, t: Array | float, t_next: Array | float) -> ArrayT:
+    """Add noise to a noisy sample, from t to a noisier time t_next: ``x_{t_next} = a x_t + b eps``.
+
+    A sample from the transition ``q(x_{t_next} | x_t)`` of the forward process, with ``a = (1 - t_next) / (1 - t)`` and
+    ``b = sqrt((t_next - t) (t_next (1 - t) + t (1 - t_next))) / (1 - t)``, where ``1 - t`` is at least 1e-6. This is
+    ``sqrt(t_next^2 - a^2 t^2)`` in a form that does not cancel for neighboring times. Computed in float64 and rounded
+    once.
+
+    For finite arrays, the result is exactly ``add_noise(x_t, eps, t_next)`` at t = 0 and, for t up to ``1 - 1e-6``,
+    exactly x_t at ``t_next = t`` and exactly eps at ``t_next = 1``. Closer to 1, the floor of 1e-6 shrinks the result;
+    at t = 1 it is 0. Derivatives in t and t_next are infinite or NaN at ``t_next = t``. Those in x_t and eps are finite
+    everywhere.
+
+    Parameters
+    ----------
+    x_t, eps : real floating array, shape (B, ...)
+        Noisy sample at time t, and fresh standard normal noise.
+    t, t_next : float or array, shape () or (B,) or any leading part of x_t's
+        Time of x_t and the noisier time to go to, in [0, 1]. Floats within 1e-12 of the ends are clamped, and a float
+        t_next up to 1e-12 below a float t counts as t. Where an array of times has t_next below t, the result is NaN.
+
+    Returns
+    -------
+    array, shape (B, ...)
+        The noisy sample at t_next, with x_t's dtype and device.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not real floating, or come from different frameworks.
+    ValueError
+        If their shapes or devices differ, t or t_next does not fit them, a time is a float outside [0, 1], or the
+        floats t and t_next have t_next below t.
+
+    See Also
+    --------
+    add_noise : The same from clean data.
+    ode_step : The deterministic step. With renoise it makes a stochastic sampler step.
+
+    Examples
+    --------
+    >>> renoise(np.array([2.0]), np.array([1.0]), 0.5, 0.5)
+    array([2.])
+    >>> renoise(np.array([2.0]), np.array([1.0]), 0.0, 0.25)
+    array([1.75])
+    """
+    start, end = checked_time(t), checked_time(t_next, "t_next")
+    if isinstance(start, float) and isinstance(end, float) and not lies_in(end, start, 1.0):
+        if not lies_in(end, start - SLACK, 1.0):
+            raise ValueError(f"t_next must not be below t, got t={shown(t)} and t_next={shown(t_next)}")
+        end = start
+    return evaluate(_formulas.renoise, ("x_t", "eps"), (x_t, eps), (start, end))

@@ -1,4 +1,4 @@
-"""The times of a roll-out: shifting them towards noise, how far a resolution asks, and a few-step student's t_list."""
+"""Schedules: times shifted towards noise, the shift for a resolution, and the t_list of a few-step student."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _time_maps
-from fastgen_rf._evaluate import checked_time, floating_backend
+from fastgen_rf._evaluate import check_fits, checked_time, floating_backend
 from fastgen_rf._laws import shifted
-from fastgen_rf._numbers import finite, is_integer, plain, positive
+from fastgen_rf._numbers import finite, is_integer, is_real, plain, positive
 from fastgen_rf._tracing import evaluated_by_tracer, fixed, shown
-from fastgen_rf._typing import TimeT
-from fastgen_rf.backends import is_number
+from fastgen_rf._typing import Array, TimeT
+from fastgen_rf.backends import is_array, is_number, of_one_framework
 
 __all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
 
 
-def shift_timesteps(t: TimeT, shift: float) -> TimeT:
+def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
     """Shift times towards noise: ``shift t / (1 + (shift - 1) t)``.
 
-    The map that leaves 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3,
-    arXiv:2403.03206, section 5.3.2). Shifts compose: one by a after one by b is one by a b, and one
-    by 1 / a undoes one by a. Computed in float64 and rounded once.
+    The map keeps 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3, arXiv:2403.03206, section
+    5.3.2). Shifts compose: a shift by b and then by a is a shift by ``a b``, and a shift by ``1 / a`` undoes a shift by
+    a. Computed in float64 and rounded once.
 
     Parameters
     ----------
     t : float or real floating array of any shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped.
-    shift : float
-        Positive; above 1 it moves times towards noise, below 1 towards data.
+    shift : float or real floating array
+        Positive; above 1 it moves times towards noise, below 1 towards data. An array has t's shape or a leading part
+        of it, for example one shift for each sample, and needs an array t. Its values are not checked.
 
     Returns
     -------
@@ -41,25 +42,37 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     Raises
     ------
     TypeError
-        If t is neither a float nor a real floating array, or shift is no number.
+        If t is neither a float nor a real floating array, shift is neither a number nor a real floating array, or shift
+        is an array and t is not.
     ValueError
-        If t is a float outside [0, 1], or shift is not positive and finite.
+        If t is a float outside [0, 1], a number shift is not positive and finite, or an array shift does not fit t or
+        is on another device.
 
     See Also
     --------
-    resolution_shift : How far to shift.
-    make_t_list : A roll-out's shifted times.
+    resolution_shift : The shift for a resolution.
+    make_t_list : Shifted times for a sampling loop.
 
     Examples
     --------
     >>> shift_timesteps(np.array([0.0, 0.5, 1.0]), 3.0)
     array([0.  , 0.75, 1.  ])
+    >>> shift_timesteps(np.array([0.5, 0.5]), np.array([1.0, 3.0]))
+    array([0.5 , 0.75])
     """
-    factor = positive(shift, "shift")
     time: Any = checked_time(t)
-    if is_number(time):
-        return shifted(time, factor)  # type: ignore[no-any-return]
-    return floating_backend(time, "t").map_times(_time_maps.shift, time, factor)  # type: ignore[no-any-return]
+    if not is_real(plain(shift)) and is_array(shift):
+        if is_number(time):
+            raise TypeError(f"shift must be a number where t is a number, got {type(shift).__name__}")
+        time, factor = of_one_framework(time, shift)
+        backend = floating_backend(time, "t")
+        check_fits(backend, time, "t", factor, "shift")
+    else:
+        factor = positive(shift, "shift")
+        if is_number(time):
+            return shifted(time, factor)  # type: ignore[no-any-return]
+        backend = floating_backend(time, "t")
+    return backend.map_times(_time_maps.shift, time, factor)  # type: ignore[no-any-return]
 
 
 def resolution_shift(
@@ -120,11 +133,19 @@ def resolution_shift(
     return math.exp(mu)
 
 
-def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tuple[float, ...]:
-    """Make the t_list of a student with so many steps: evenly spaced times, shifted, from max_t to 0.
+def make_t_list(
+    steps: int, *, shift: float = 1.0, max_t: float = 0.999, terminal: float | None = None
+) -> tuple[float, ...]:
+    """Make the t_list of a few-step student: evenly spaced times, shifted, from max_t to 0.
 
-    ``t_i = max_t s_i / s_0``, where s_i is :func:`shift_timesteps` of ``max_t (1 - i / steps)``. The tuple feeds
-    :func:`sample_from_t_list`, ``SampleTimestepConfig.t_list`` and a loop over its neighbours.
+    ``t_i = max_t s_i / s_0``, where s_i is :func:`shift_timesteps` of ``max_t (1 - i / steps)``. With ``terminal``,
+    each entry but the final 0 becomes ``1 - (1 - t_i) (1 - terminal) / (1 - t_last)``, where t_last is the last entry
+    before 0. This stretches the times so that the last one before 0 is terminal (LTX-2, Qwen-Image).
+
+    There are three conventions for a grid that starts below 1. This function scales the shifted times, so that the
+    first is max_t. FastGen shifts the times from 1 and clamps them afterwards: ``[min(t, max_t) for t in
+    make_t_list(steps, shift=shift, max_t=1.0)]``. AnyFlow shifts ``max_t (1 - i / steps)`` and does not scale:
+    ``[shift_timesteps(t, shift) for t in make_t_list(steps, max_t=max_t)]``.
 
     Parameters
     ----------
@@ -134,6 +155,8 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
         Positive; above 1 it puts more of the times near noise.
     max_t : float
         The first time, in (0, 1].
+    terminal : float, optional
+        The last time before 0, in (0, 1). It needs ``max_t=1`` and at least 2 steps.
 
     Returns
     -------
@@ -143,13 +166,14 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     Raises
     ------
     TypeError
-        If steps is no integer, or shift or max_t no number.
+        If steps is no integer, or shift, max_t or terminal no number.
     ValueError
-        If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float32.
+        If steps is less than 1, shift not positive and finite, max_t outside (0, 1], terminal outside (0, 1), or two
+        times coincide in float32; or if terminal is given with max_t below 1 or with one step.
 
     See Also
     --------
-    sample_from_t_list : Draw from the rungs.
+    sample_from_t_list : Sample from the entries.
     ode_step : Step along them.
 
     Examples
@@ -158,6 +182,8 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     (1.0, 0.75, 0.5, 0.25, 0.0)
     >>> [round(t, 4) for t in make_t_list(4, shift=5.0, max_t=1.0)]
     [1.0, 0.9375, 0.8333, 0.625, 0.0]
+    >>> [round(t, 4) for t in make_t_list(4, max_t=1.0, terminal=0.1)]
+    [1.0, 0.7, 0.4, 0.1, 0.0]
     """
     number = plain(steps)
     if not is_integer(number):
@@ -169,12 +195,26 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
     first = shifted(max_t, shift)
     t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
+    if terminal is not None:
+        t_list = _stretched(t_list, fixed(finite(terminal, "terminal")))
     if not _are_apart(t_list):
         raise ValueError(
             f"timesteps coincide in float32 for shift={shift!r}, steps={steps!r}; use a shift closer to 1 or "
             "fewer steps"
         )
     return t_list
+
+
+def _stretched(t_list: tuple[float, ...], terminal: float) -> tuple[float, ...]:
+    """The times stretched so that the last one before 0 is ``terminal``, with the first one, 1, in place."""
+    if not 0 < terminal < 1:
+        raise ValueError(f"terminal must lie in (0, 1), got {terminal!r}")
+    if t_list[0] != 1:
+        raise ValueError(f"terminal needs max_t=1, got max_t={t_list[0]!r}")
+    if len(t_list) < 3:
+        raise ValueError("terminal needs at least 2 steps, got steps=1")
+    *inner, last, end = t_list
+    return (*(1 - (1 - t) * (1 - terminal) / (1 - last) for t in inner), terminal, end)
 
 
 @evaluated_by_tracer

@@ -22,6 +22,7 @@ __all__ = [
     "backend_for_draws",
     "backend_of",
     "check_plain",
+    "is_array",
     "is_number",
     "may_equal",
     "of_one_framework",
@@ -126,6 +127,11 @@ def is_number(time: Any) -> bool:
     """Whether a checked time is a number: a float, or the ``SymFloat`` that PyTorch's exporter has in its place."""
     torch = sys.modules.get("torch")
     return isinstance(time, float) or (torch is not None and isinstance(time, torch.SymFloat))
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is an array of any framework, or an object that converts to a JAX array."""
+    return (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "__jax_array__")
 
 
 def as_array(time: Any) -> Any:

@@ -197,7 +197,10 @@ def test_products_of_halves_and_sums_of_two_are_exact() -> None:
 @pytest.mark.parametrize("name", ["add_noise", "x0_to_eps", "score_to_v", "v_vp_to_eps", "vp_to_ve"])
 def test_a_compiler_that_contracts_changes_no_result(name: str) -> None:
     rng, formula = np.random.default_rng(10), getattr(_formulas, name)
-    arrays = [*rng.standard_normal((2, 20_000)).astype(np.float32), rng.uniform(0, 1, 20_000).astype(np.float32)]
+    arrays = [
+        *rng.standard_normal((len(formula.constants), 20_000)).astype(np.float32),
+        rng.uniform(0, 1, 20_000).astype(np.float32),
+    ]
     plain = formula.function(*(Words.of(a, NUMPY) for a in arrays), WORD_OPS).float32()
     contracted = formula.function(*(Words.of(Contracted(a), CONTRACTING) for a in arrays), WORD_OPS).float32()
     assert np.array_equal(contracted.single, plain)

@@ -142,10 +142,9 @@ def make_t_list(
     each entry but the final 0 becomes ``1 - (1 - t_i) (1 - terminal) / (1 - t_last)``, where t_last is the last entry
     before 0. This stretches the times so that the last one before 0 is terminal (LTX-2, Qwen-Image).
 
-    There are three conventions for a grid that starts below 1. This function scales the shifted times, so that the
-    first is max_t. FastGen shifts the times from 1 and clamps them afterwards: ``[min(t, max_t) for t in
-    make_t_list(steps, shift=shift, max_t=1.0)]``. AnyFlow shifts ``max_t (1 - i / steps)`` and does not scale:
-    ``[shift_timesteps(t, shift) for t in make_t_list(steps, max_t=max_t)]``.
+    Three grids are in use; they differ where max_t is below 1. This function scales the shifted times, so that the
+    first is max_t. FastGen shifts from 1 and clamps afterwards: ``[min(t, max_t) for t in make_t_list(steps,
+    shift=shift, max_t=1.0)]``. AnyFlow shifts from 1 and starts there: ``make_t_list(steps, shift=shift, max_t=1.0)``.
 
     Parameters
     ----------

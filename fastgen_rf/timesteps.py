@@ -32,7 +32,7 @@ from fastgen_rf._typing import (
     TensorGenerator,
     TimestepConfig,
 )
-from fastgen_rf.backends import Backend, backend_for_draws, of_one_framework
+from fastgen_rf.backends import Backend, backend_for_draws, is_symbolic, of_one_framework
 
 if TYPE_CHECKING:
     from fastgen_rf._typing import Tensor, TorchDevice
@@ -423,7 +423,7 @@ def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple
     backend = backend_for_draws(rng, xp, device, dtype)
     count = 1
     for size in shape:
-        if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
+        if isinstance(size, bool) or not (is_integer(size) or is_symbolic(size)):
             is_array = not is_real(size) and hasattr(size, "shape")
             hint = (
                 "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"

@@ -24,6 +24,7 @@ __all__ = [
     "check_plain",
     "is_array",
     "is_number",
+    "is_symbolic",
     "may_equal",
     "of_one_framework",
 ]
@@ -134,6 +135,17 @@ def is_array(value: Any) -> bool:
     return (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "__jax_array__")
 
 
+def is_symbolic(n: Any) -> bool:
+    """Whether ``n`` is a size in an exporter's trace: not a number or an array, but an index or a JAX dimension."""
+    if hasattr(type(n), "__index__"):
+        return not hasattr(n, "shape")
+    if "jax" not in sys.modules:
+        return False
+    from jax import export
+
+    return bool(export.is_symbolic_dim(n))
+
+
 def as_array(time: Any) -> Any:
     """Return a time that is no float: a tensor in place of a ``SymFloat``, and any array unchanged."""
     torch = sys.modules.get("torch")
@@ -233,8 +245,9 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
             )
     if not isinstance(rng, (int, np.random.Generator)):
         backend.check_rng(rng)
-    if rng is None and backend.generator == Backend.generator:
-        _check_not_staged(rng)  # a fresh NumPy generator draws
+    if rng is None and type(backend).draw is Backend.draw:
+        # A fresh NumPy generator draws.
+        _check_not_staged(rng)
     return backend
 
 

@@ -25,8 +25,6 @@ from fastgen_rf.backends._standard import Draws, Elementwise, with_trailing_axes
 class CupyBackend(NumpyDtypes):
     """CuPy arrays on any CUDA device."""
 
-    generator = "cupy.random.Generator"
-
     def device(self, array: Any) -> Any:
         return array.device
 
@@ -35,9 +33,6 @@ class CupyBackend(NumpyDtypes):
 
     def devices(self) -> list[Any]:
         return [f"cuda:{index}" for index in range(cupy.cuda.runtime.getDeviceCount())]
-
-    def to_host(self, array: Any) -> Any:
-        return cupy.asnumpy(array)
 
     def astype(self, array: Any, dtype: Any) -> Any:
         return array if array.dtype == dtype else _map_in_one_kernel("wide(x)", array, dtype)

@@ -31,8 +31,6 @@ from fastgen_rf.backends._standard import Draws, Elementwise
 class JaxBackend(NumpyDtypes):
     """JAX arrays and tracers, under every transformation."""
 
-    generator = "jax.random.key"
-
     def device(self, array: Any) -> Any:
         return None if isinstance(array, Tracer) else array.sharding
 
@@ -48,9 +46,6 @@ class JaxBackend(NumpyDtypes):
 
     def has_float64(self, device: Any) -> bool:
         return _computes_float64(_platform(device))
-
-    def float64(self, device: Any) -> str:
-        return "scoped" if self.has_float64(device) else "emulated"
 
     def devices(self) -> list[Any]:
         return list(jax.devices())
@@ -83,11 +78,6 @@ class JaxBackend(NumpyDtypes):
         # Outside of the scope: a tracer that is float32 here may be of a Python float or a NumPy float64, and would be
         # a float64 in the scope.
         return _evaluate(formula, dtype, *arrays, *times)
-
-    def is_symbolic(self, n: Any) -> bool:
-        from jax import export
-
-        return bool(export.is_symbolic_dim(n))
 
     def check_rng(self, rng: Any) -> None:
         if rng is None:

@@ -51,8 +51,6 @@ class NumpyDtypes(Backend):
 class NumpyBackend(NumpyDtypes):
     """NumPy arrays, ml_dtypes' included."""
 
-    generator = "numpy.random.Generator"
-
     def is_floating(self, dtype: Any) -> bool:
         return _is_floating(dtype)
 

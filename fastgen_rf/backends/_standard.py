@@ -50,7 +50,6 @@ class Backend:
     """The array API namespace ``xp``, and how formulas and draws are run on its arrays."""
 
     name: str
-    generator = "numpy.random.Generator"  # what the report names
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -95,10 +94,6 @@ class Backend:
         info = self.xp.__array_namespace_info__()
         return "float64" in info.dtypes(device=device, kind="real floating")
 
-    def float64(self, device: Any) -> str:
-        """How ``device`` comes by float64: native, scoped or emulated."""
-        return "native" if self.has_float64(device) else "emulated"
-
     def devices(self) -> list[Any]:
         """Devices that this machine offers."""
         return list(self.xp.__array_namespace_info__().devices())
@@ -114,10 +109,6 @@ class Backend:
         # dpnp lists SYCL's devices, but its arrays have devices of another type, and names serve it, too. dask takes
         # any value, and places on its only device.
         return placed not in self.devices()
-
-    def to_host(self, array: Any) -> Any:
-        """``array`` as a NumPy array, once it is computed."""
-        return np.asarray(array)
 
     # What the formulas need
 
@@ -217,10 +208,6 @@ class Backend:
         return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
 
     # What the samplers need
-
-    def is_symbolic(self, n: Any) -> bool:
-        """Whether ``n`` is a size as an exporter traces it: no number, but what can index, and no array."""
-        return hasattr(type(n), "__index__") and not hasattr(n, "shape")
 
     def dtype(self, dtype: Any) -> Any:
         """Find this framework's dtype of that name; float32 if None."""

@@ -61,8 +61,6 @@ _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 class TorchBackend(Backend):
     """Tensors on any device; float64 is emulated on those that have none (MPS)."""
 
-    generator = "torch.Generator"
-
     def is_floating(self, dtype: Any) -> bool:
         return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
 
@@ -106,9 +104,6 @@ class TorchBackend(Backend):
             kind = str(torch.accelerator.current_accelerator())
             found += [torch.device(kind, index) for index in range(torch.accelerator.device_count())]
         return found
-
-    def to_host(self, array: Any) -> Any:
-        return array.cpu().numpy()
 
     def astype(self, array: Any, dtype: Any) -> Any:
         return array.to(dtype)
@@ -285,8 +280,8 @@ def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
         if "out of memory" in str(error):
             # Triton has no exception class for this. Tensor operations would need more memory.
             raise
-        # A failure during a capture may be the capture's, so it does not disable the kernels.
-        if first.device.type == "cpu" or not torch.cuda.is_current_stream_capturing():
+        # A capture forbids some calls, so a failure during a capture does not disable the kernels.
+        if not (first.is_cuda and torch.cuda.is_current_stream_capturing()):
             _serves[first.device] = False
             message = f"Triton failed on {first.device}; using plain tensor operations instead: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -41,21 +41,24 @@ def checked(
     names: tuple[str, ...], arrays: tuple[ArrayT | Array, ...], times: tuple[Array | float, ...]
 ) -> tuple[Backend, tuple[Any, ...], tuple[Any, ...]]:
     """Check one or two arrays and their times. A time that is a number becomes a float."""
-    values = of_one_framework(*arrays, *times)
+    given: tuple[Any, ...] = arrays + times
+    values = of_one_framework(*given)
     count = len(arrays)
-    known, given = values[:count], values[count:]
-    first, last = known[0], known[-1]
+    if values is not given:
+        arrays, times = values[:count], values[count:]
+    first: Any = arrays[0]
+    last: Any = arrays[-1]
     backend = floating_backend(first, names[0])
-    if len(given) == 1 and backend.agree(first, last, given[0]):
-        return backend, known, given
+    if len(times) == 1 and backend.agree(first, last, times[0]):
+        return backend, arrays, times
     if count == 2:
         _check_belongs(backend, first, names[0], last, names[1])
         if not backend.same_shape(first.shape, last.shape):
             raise ValueError(
                 f"{names[0]} and {names[1]} must have the same shape, got {_show(first.shape)} and {_show(last.shape)}"
             )
-    fitted = [_fitted(backend, first, names[0], t, name) for t, name in zip(given, ("t", "t_next"), strict=False)]
-    return backend, known, tuple(fitted)
+    fitted = [_fitted(backend, first, names[0], t, name) for t, name in zip(times, ("t", "t_next"), strict=False)]
+    return backend, arrays, tuple(fitted)
 
 
 def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) -> Any:

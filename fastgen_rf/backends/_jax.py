@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
-from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap
+from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap, gradient
 from fastgen_rf.arithmetic._words import WORD_OPS, Words, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Elementwise
@@ -163,6 +163,17 @@ class _Applied:
 
 
 @dataclass(frozen=True)
+class _Coefficient:
+    """The coefficient of the array of a formula at ``place``, as a function of float64 times."""
+
+    formula: Formula
+    place: int
+
+    def __call__(self, *times: Any) -> Any:
+        return gradient(self.formula, self.place).function(1.0, *times, _OPS)
+
+
+@dataclass(frozen=True)
 class _Derivative:
     """The derivative of an elementwise function in one of its arguments, which is elementwise too.
 
@@ -210,7 +221,7 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
     """Derivatives times tangents, summed in float64. A gradient keeps only the operands that it needs."""
     result = _run(function, dtype, *operands)
     wanted = {place: tangent for place, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
-    kept = operands
+    kept, count = operands, 0
     if isinstance(function, Formula):
         # A formula is linear in its arrays, so only the derivative in a time needs them.
         count = len(function.constants)
@@ -224,9 +235,19 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
         step = _Applied(function) if isinstance(function, Formula) else function
         # zeros_like gives the sum the sharding of the result, and makes it vary over the axes of the result.
         total = jnp.zeros_like(result, jnp.float64)
-        for place, tangent in wanted.items():
-            moved = _with_trailing_axes(tangent.astype(jnp.float64), result.ndim)
-            total += _run(_Derivative(step, place), jnp.float64, *at) * moved
+        moves = {
+            place: _with_trailing_axes(tangent.astype(jnp.float64), result.ndim) for place, tangent in wanted.items()
+        }
+        if isinstance(function, Formula) and function.times == 2 and max(moves) >= count:
+            # One product for each array, with the derivative of its coefficient along both times.
+            times = [_with_trailing_axes(t.astype(jnp.float64), result.ndim) for t in at[count:]]
+            both = [moves.pop(count + i, jnp.zeros_like(t)) for i, t in enumerate(times)]
+            for place, array in enumerate(at[:count]):
+                if function.constants[place] is None:
+                    coefficient = partial(_run, _Coefficient(function, place), jnp.float64)
+                    total += jax.jvp(coefficient, times, both)[1] * array.astype(jnp.float64)
+        for place, move in moves.items():
+            total += _run(_Derivative(step, place), jnp.float64, *at) * move
         return total.astype(dtype)
 
     # JAX may call this rule after the scope of the call has ended.

@@ -79,20 +79,22 @@ class NumpyBackend(NumpyDtypes):
         )
 
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
-        arrays = [np.asarray(array) for array in arrays]
         first = arrays[0]
-        ops = FLOATS
-        if not all(isinstance(t, float) for t in times):
-            ops = _OPS
-            times = [t if isinstance(t, float) else with_trailing_axes(_wide(t), first.ndim) for t in times]
-        order = _block_order(arrays)
-        if order is None:
-            return np.asarray(formula.function(*map(_wide, arrays), *times, ops)).astype(dtype, copy=False)
-        out = np.empty_like(first, dtype=dtype)
-        *arrays, target = (array.transpose(order) for array in (*arrays, out))
-        times = [t if isinstance(t, float) else t.transpose(order) for t in times]
+        rank, wide, ops = first.ndim, [], FLOATS
+        for t in times:
+            if not isinstance(t, float):
+                t, ops = with_trailing_axes(np.asarray(t).astype(np.float64, copy=False), rank), _OPS
+            wide.append(t)
+        if first.size < _LEAST or (order := _block_order(arrays)) is None:
+            operands = []
+            for array in arrays:
+                operands.append(np.asarray(array).astype(np.float64, copy=False))
+            return np.asarray(formula.function(*operands, *wide, ops)).astype(dtype, copy=False)
+        out = np.empty_like(first, dtype=dtype, subok=False)
+        *blocked, target = (np.asarray(array).transpose(order) for array in (*arrays, out))
+        wide = [t if isinstance(t, float) else t.transpose(order) for t in wide]
         with _kept.taken(lambda: np.empty((2, _BLOCK), dtype=np.float64)) as scratch:
-            fill_in_blocks(formula, arrays, times, target, scratch, ops)
+            fill_in_blocks(formula, blocked, wide, target, scratch, ops)
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -109,10 +111,6 @@ class NumpyBackend(NumpyDtypes):
 _kept = Scratch()
 
 
-def _wide(array: Any) -> Any:
-    return np.asarray(array).astype(np.float64, copy=False)
-
-
 def _sqrt(value: Any) -> Any:
     # The radicand is negative where an array of t_next is below t. The result is NaN there, which is documented.
     with np.errstate(invalid="ignore"):
@@ -123,12 +121,10 @@ _OPS = Ops(np.maximum, _sqrt, np)
 
 
 def _block_order(arrays: Sequence[Any]) -> list[int] | None:
-    """Axes from outermost to innermost in memory if the arrays are large and share one dense layout, else None."""
+    """Axes from outermost to innermost in memory if the arrays share one dense layout, else None."""
     first = arrays[0]
-    if first.size < _LEAST:
-        return None
     order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
-    return order if all(array.transpose(order).flags.c_contiguous for array in arrays) else None
+    return order if all(np.asarray(array).transpose(order).flags.c_contiguous for array in arrays) else None
 
 
 BACKEND = NumpyBackend(np)

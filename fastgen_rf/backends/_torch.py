@@ -231,26 +231,22 @@ def _in_one_pass(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], 
 
 def _by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any, recorded: bool) -> Any:
     """Evaluate ``formula`` by tensor operations. Autograd saves copies of the times and of inference tensors."""
-    first, *others = arrays
-    rank, on_cpu = first.ndim, first.device.type == "cpu"
-    wide, ops, promotes = [], FLOATS, False
+    first = arrays[0]
+    rank, wide, ops, promotes = first.ndim, [], FLOATS, False
     for t in times:
         if type(t) is not float:
             promotes = promotes or t.ndim > 0
-            wide.append(widened(t, rank, copy=recorded))
-            ops = OPS
-        elif on_cpu:
-            wide.append(t)
-        else:
+            t, ops = widened(t, rank, copy=recorded), OPS
+        elif not first.is_cpu:
             # CUDA would multiply by the reciprocal of a number.
-            wide.append(first.new_full((), t, dtype=torch.float64))
-            ops = OPS
-    if not promotes or is_stubborn(first, recorded):
-        # Otherwise the float64 times, or the second array, promote the first array where the two meet.
-        first = double(first, copy=recorded)
-    others = [double(array, copy=recorded) for array in others]
+            t, ops = first.new_full((), t, dtype=torch.float64), OPS
+        wide.append(t)
+    operands = list(arrays)
+    # Float64 times promote the first array where the two meet, which saves its cast.
+    for place in range(1 if promotes and not is_stubborn(first, recorded) else 0, len(operands)):
+        operands[place] = double(operands[place], copy=recorded)
     # A keyword dtype takes half the time of a positional one.
-    return formula.function(first, *others, *wide, ops).to(dtype=dtype)
+    return formula.function(*operands, *wide, ops).to(dtype=dtype)
 
 
 def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
@@ -382,8 +378,10 @@ class _OnePass(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         formula, count = ctx.formula, len(ctx.dtypes)
-        arrays, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        times = [number if t is None else t for t, number in zip(saved, ctx.times, strict=True)]
+        # Read once: under a checkpoint, each access recomputes the forward pass.
+        saved = ctx.saved_tensors
+        arrays = saved[:count]
+        times = [number if t is None else t for t, number in zip(saved[count:], ctx.times, strict=True)]
         dense = memory_order(grad) is not None
         # Where the coefficient is 1, the incoming gradient itself is the result.
         passed = [dense and a == 1 and d == grad.dtype for a, d in zip(formula.constants, ctx.dtypes, strict=True)]

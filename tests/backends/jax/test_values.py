@@ -1,4 +1,4 @@
-"""JAX, eager values: float64 inside with the x64 flag left alone, NumPy arrays next to JAX arrays, few compilations."""
+"""JAX, values: float64 inside with the x64 flag left alone, NumPy arrays next to JAX arrays, settings, compilations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from tests.catalogue import (
     inputs,
 )
 
-every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 BETA = rf.SampleTimestepConfig("beta")
 
 
@@ -51,6 +50,9 @@ def test_float64_arrays_stay_float64_without_the_flag() -> None:
         got = call(*arguments)
         assert got.dtype == jnp.float64
         assert_numpys(got, call, *arguments)
+    rngs = [np.random.default_rng(2) for _ in range(2)]
+    ours, theirs = rf.sample_timesteps(9, BETA, rng=rngs[0], xp=jnp, dtype=jnp.float64), rngs[1].random(9)
+    np.testing.assert_array_equal(ours, rf.timestep_quantile(theirs, BETA))
 
 
 def test_a_float_time_keeps_the_digits_of_float64_under_jit() -> None:
@@ -84,16 +86,10 @@ def test_quotients_are_correctly_rounded() -> None:
         np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
 
 
-def test_a_result_is_not_weakly_typed() -> None:
-    x, y, t = arrays(4, 6)
-    for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
-        assert not result.weak_type
-
-
 # NumPy arrays next to JAX arrays
 
 
-@every_formula
+@pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 def test_numpy_arrays_next_to_jax_arrays_become_jax_arrays(row: Row) -> None:
     ours = arrays(4, 6)
     theirs = [np.asarray(x, np.float64) for x in ours]
@@ -115,17 +111,17 @@ def test_numpy_arrays_are_accepted_in_every_place_with_the_dtypes_that_jax_has()
     assert rf.add_noise(x.astype(jnp.bfloat16), np.asarray(y, np.float64), 0.5).dtype == jnp.bfloat16
     with jax.enable_x64(True):
         assert rf.add_noise(np.asarray(x, np.float64), y, t).dtype == jnp.float64
-    wanted = rf.ode_step(x, y, t, t * t)
     for times in ((np.asarray(t), t * t), (t, np.asarray(t * t))):
-        np.testing.assert_array_equal(rf.ode_step(x, y, *times), wanted)
+        np.testing.assert_array_equal(rf.ode_step(x, y, *times), rf.ode_step(x, y, t, t * t))
     for got in (rf.expand_like(np.asarray(t), x), rf.expand_like(t, np.asarray(x))):
         assert isinstance(got, jax.Array)
         np.testing.assert_array_equal(got, t[:, None])
-    same = rf.convert_prediction(np.asarray(x), y, t, source="v", target="v")
-    assert isinstance(same, jax.Array)
 
 
-def test_a_key_is_not_an_array_of_numbers() -> None:
+def test_a_result_is_not_weakly_typed_and_a_key_is_not_an_array_of_numbers() -> None:
+    x, y, t = arrays(4, 6)
+    for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
+        assert not result.weak_type
     with pytest.raises(TypeError, match="x0 must be a real floating array, got dtype key<fry>"):
         rf.add_noise(jax.random.key(0), jax.random.key(1), 0.5)
 
@@ -198,8 +194,7 @@ def test_eager_calls_compile_once_for_each_shape_whatever_a_float_time_is(compil
 
 
 def test_samplers_compile_once_for_each_config_and_random_bits_once_for_all(compilations: list[str]) -> None:
-    keys = list(jax.random.split(jax.random.key(0), 3))
-    jax.block_until_ready(keys)
+    keys = jax.block_until_ready(list(jax.random.split(jax.random.key(0), 3)))
     compilations.clear()
     counts = []
     for config in (rf.SampleTimestepConfig(), rf.SampleTimestepConfig(), rf.SampleTimestepConfig("uniform")):

@@ -21,6 +21,7 @@ from tests.catalogue import ROWS, Row
 Rows = Callable[..., Any]
 N_ROWS, COLUMNS = 4, 3  # half as many rows in each vmap
 ARGUMENTS = 4  # two arrays and two times
+PLACES = {"x": 0, "y": 1, "t": 2, "u": 2, "s": 3}  # of a row's arguments among the four
 ORDERS = {"jvp": 1, "dual": 1, "linearize": 1, "grad": 1, "autograd": 1, "hessian": 2}
 
 
@@ -59,8 +60,8 @@ def mean_square(row: Row) -> Rows:
     """A public function as one number for each row, which is not linear in any argument."""
 
     def rows(*arrays: Any) -> Any:
-        result = row(*arrays[: len(row.takes)])
-        return (result * result).mean(-1)
+        result = row(*(arrays[PLACES[kind]] for kind in row.takes))
+        return (result * result).reshape(result.shape[0], -1).mean(-1)
 
     return rows
 
@@ -75,7 +76,7 @@ def exact_derivative(name: str, order: int) -> Any:
         for signs in product((1, -1), repeat=order):
             at = [
                 numbers[k] + h * sum(sign * numbers[k + ARGUMENTS * d] for d, sign in enumerate(signs, 1))
-                for k in range(len(row.takes))
+                for k in (PLACES[kind] for kind in row.takes)
             ]
             total += prod(signs) * row.exact(*at) ** 2
         return total / (2 * h) ** order

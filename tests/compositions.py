@@ -22,7 +22,7 @@ Rows = Callable[..., Any]
 N_ROWS, COLUMNS = 4, 3  # half as many rows in each vmap
 ARGUMENTS = 4  # two arrays and two times
 PLACES = {"x": 0, "y": 1, "t": 2, "u": 2, "s": 3}  # of a row's arguments among the four
-ORDERS = {"jvp": 1, "dual": 1, "linearize": 1, "grad": 1, "autograd": 1, "hessian": 2}
+ORDERS = {"jvp": 1, "dual": 1, "linearize": 1, "grad": 1, "autograd": 1}
 
 
 def order(composition: str) -> int:
@@ -39,9 +39,9 @@ def composed(composition: str, transforms: dict[str, Callable[..., Any]], rows: 
     return reduce(transformed, reversed(composition.split("-")), rows)
 
 
-def moved(function: Rows, arrays: tuple[Any, ...], directions: int = 1) -> tuple[Rows, Any, Any]:
-    """The function of the four arguments alone, these arguments, and the last directions, which it does not get."""
-    last = len(arrays) - directions * ARGUMENTS
+def moved(function: Rows, arrays: tuple[Any, ...]) -> tuple[Rows, Any, Any]:
+    """The function of the four arguments alone, these arguments, and the last direction, which it does not get."""
+    last = len(arrays) - ARGUMENTS
     given = arrays[ARGUMENTS:last]
     return (lambda *x: function(*x, *given)), arrays[:ARGUMENTS], arrays[last:]
 

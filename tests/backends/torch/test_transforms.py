@@ -132,19 +132,8 @@ def autograd(function: Rows, *arrays: Tensor) -> Tensor:
     return dot(torch.autograd.grad(total, leaves, create_graph=True, materialize_grads=True), direction)
 
 
-def hessian(function: Rows, *arrays: Tensor) -> Tensor:
-    inner, at, directions = moved(function, arrays, 2)
-
-    def shifted(steps: Tensor) -> Tensor:
-        one, two = ([step.reshape(-1, *(1,) * (x.ndim - 1)) for x in at] for step in steps)
-        pairs = zip(at, one, directions[:ARGUMENTS], two, directions[ARGUMENTS:], strict=True)
-        return inner(*(x + a * d + b * e for x, a, d, b, e in pairs)).sum()
-
-    return func.hessian(shifted)(torch.zeros(2, at[0].shape[0], dtype=torch.float64))[0, :, 1, :].diagonal()
-
-
 TRANSFORMS: dict[str, Callable[..., Tensor]] = {
-    **{each.__name__: each for each in (jvp, dual, grad, autograd, hessian)},
+    **{each.__name__: each for each in (jvp, dual, grad, autograd)},
     "vmap": lambda function, *x: vmap(function)(*(each.unflatten(0, (2, -1)) for each in x)).flatten(),
     "checkpoint": lambda function, *x: checkpoint(function, *x, use_reentrant=False),
     "compile": lambda function, *x: torch.compile(function, fullgraph=True, backend="aot_eager")(*x),
@@ -160,8 +149,7 @@ if torch.__version__ < "2.12":  # no forward mode of a checkpoint
 PAIRS = [pair for pair in map("-".join, product(EAGER, EAGER)) if order(pair)]
 TRIPLES = [
     *("jvp-grad-vmap", "jvp-vmap-grad", "vmap-jvp-grad", "vmap-grad-jvp", "grad-vmap-jvp", "grad-jvp-vmap"),
-    *("grad-vmap-vmap", "vmap-vmap-jvp", "vmap-grad-grad", "vmap-hessian", "hessian-vmap", "hessian-grad"),
-    *("hessian-jvp", "hessian-autograd", "jvp-hessian", "grad-hessian", "autograd-hessian", "vmap-hessian-vmap"),
+    *("grad-vmap-vmap", "vmap-vmap-jvp", "vmap-grad-grad", "vmap-jvp-vmap-grad"),  # the last as func.hessian does
     *("jvp-jvp-jvp", "jvp-jvp-grad", "jvp-grad-jvp", "grad-jvp-jvp", "grad-grad-jvp", "grad-jvp-grad"),
     *("grad-grad-grad", "autograd-autograd-autograd", "autograd-grad-jvp", "autograd-jvp-grad", "grad-autograd-jvp"),
     *("dual-autograd-autograd", "autograd-dual-autograd", "autograd-autograd-dual", "dual-grad-grad"),

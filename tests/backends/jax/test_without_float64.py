@@ -76,15 +76,6 @@ def test_nothing_is_compiled_anew_for_another_float() -> None:
     assert _jax._evaluate_on_words._cache_size() == before > 0
 
 
-def test_leading_halves_have_12_bits() -> None:
-    rng = np.random.default_rng(8)
-    whole = np.concatenate([rng.standard_normal(10**5), 2 - rng.uniform(0, 2.0**-10, 10**5)]).astype(np.float32)
-    high = np.asarray(_jax.BACKEND.float32.leading(jnp.asarray(whole)))
-    unit = np.spacing(np.abs(whole)) * np.float32(2**12)
-    assert np.array_equal(np.round(high / unit) * unit, high)
-    assert np.all(np.abs(whole - high) <= unit / 2)
-
-
 @without_float64
 def test_calls_trace_and_are_differentiable() -> None:
     x, y, t = arrays(4, 5)

@@ -18,7 +18,6 @@ from tests.backends.torch.tensors import (
     DTYPES,
     LARGE,
     LAYOUTS,
-    SMALL,
     TWO,
     both_sizes,
     every_size,
@@ -27,9 +26,6 @@ from tests.backends.torch.tensors import (
     randn,
     times,
 )
-from tests.catalogue import ROWS
-
-FLOW_TO_X0 = ROWS["pred_x0_from_flow"]  # the result has the dtype of the second array
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -51,15 +47,6 @@ def test_an_axis_of_length_1_may_have_any_stride(shape: tuple[int, ...], strides
     first, second = (randn(600_000, seed=seed).as_strided(shape, strides) for seed in (1, 2))
     for t in (times(shape[0]), times(1), 0.3):
         check(TWO[0], first, second, t)
-
-
-@both_sizes
-def test_mixed_dtypes_are_rounded_once_to_the_dtype_of_one_of_them(shape: tuple[int, ...]) -> None:
-    narrow = [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32), (torch.float64, torch.float16)]
-    for row, pair in product([TWO[0], FLOW_TO_X0], product(DTYPES, DTYPES) if shape == SMALL else narrow):
-        arrays = inputs(shape, *pair, torch.float32)
-        assert row(*arrays).dtype == pair[row.like]
-        check(row, *arrays)
 
 
 @every_size

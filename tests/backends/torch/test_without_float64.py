@@ -20,7 +20,7 @@ import fastgen_rf as rf
 from fastgen_rf.backends import _torch_tensors
 from fastgen_rf.backends._torch import BACKEND, TorchBackend
 from tests.backends.torch.reference import assert_same_bits, gradients, reference_gradients
-from tests.backends.torch.tensors import FOUR, SMALL, TWO, inputs, randn, times
+from tests.backends.torch.tensors import FOUR, SMALL, TWO, inputs, randn
 from tests.catalogue import HARD_TIMES, ROWS
 
 # torch's compiler uses what torch deprecates itself.
@@ -90,16 +90,6 @@ def test_vmap_and_that_of_batched_gradients() -> None:
     options = {"vectorize": True, "strategy": "forward-mode"}
     slopes = torch.autograd.functional.jacobian(lambda x0: rf.add_noise(x0, y[:, :4], t), x[:, :4], **options)
     assert torch.equal(slopes.reshape(16, 16).diag().reshape(4, 4), (1 - t)[:, None].expand(4, 4))
-
-
-def test_the_leading_part_of_a_number_has_12_bits() -> None:
-    values = torch.cat([randn(100_000), 2 - 2.0**-10 * times(100_000)])
-    unit = torch.from_numpy(np.spacing(values.abs().numpy()) * np.float32(2**12))
-    for mode in (torch.no_grad, NoFloat64):  # two implementations
-        with mode():
-            high = BACKEND.float32.leading(values)
-        assert torch.equal((high / unit).round() * unit, high)
-        assert ((values - high).abs() <= unit / 2).all()
 
 
 @without_float64

@@ -21,7 +21,8 @@ from tests.catalogue import ROWS, Row
 Rows = Callable[..., Any]
 N_ROWS, COLUMNS = 4, 3  # half as many rows in each vmap
 ARGUMENTS = 4  # two arrays and two times
-ORDERS = {"jvp": 1, "dual": 1, "linearize": 1, "grad": 1, "autograd": 1, "hessian": 2}
+PLACES = {"x": 0, "y": 1, "t": 2, "u": 2, "s": 3}  # of a row's arguments among the four
+ORDERS = {"jvp": 1, "dual": 1, "linearize": 1, "grad": 1, "autograd": 1}
 
 
 def order(composition: str) -> int:
@@ -38,9 +39,9 @@ def composed(composition: str, transforms: dict[str, Callable[..., Any]], rows: 
     return reduce(transformed, reversed(composition.split("-")), rows)
 
 
-def moved(function: Rows, arrays: tuple[Any, ...], directions: int = 1) -> tuple[Rows, Any, Any]:
-    """The function of the four arguments alone, these arguments, and the last directions, which it does not get."""
-    last = len(arrays) - directions * ARGUMENTS
+def moved(function: Rows, arrays: tuple[Any, ...]) -> tuple[Rows, Any, Any]:
+    """The function of the four arguments alone, these arguments, and the last direction, which it does not get."""
+    last = len(arrays) - ARGUMENTS
     given = arrays[ARGUMENTS:last]
     return (lambda *x: function(*x, *given)), arrays[:ARGUMENTS], arrays[last:]
 
@@ -59,8 +60,8 @@ def mean_square(row: Row) -> Rows:
     """A public function as one number for each row, which is not linear in any argument."""
 
     def rows(*arrays: Any) -> Any:
-        result = row(*arrays[: len(row.takes)])
-        return (result * result).mean(-1)
+        result = row(*(arrays[PLACES[kind]] for kind in row.takes))
+        return (result * result).reshape(result.shape[0], -1).mean(-1)
 
     return rows
 
@@ -75,7 +76,7 @@ def exact_derivative(name: str, order: int) -> Any:
         for signs in product((1, -1), repeat=order):
             at = [
                 numbers[k] + h * sum(sign * numbers[k + ARGUMENTS * d] for d, sign in enumerate(signs, 1))
-                for k in range(len(row.takes))
+                for k in (PLACES[kind] for kind in row.takes)
             ]
             total += prod(signs) * row.exact(*at) ** 2
         return total / (2 * h) ** order

@@ -1,6 +1,6 @@
 """convert_time: ends, the middle, numbers of all types, ranges. convert_state is in test_predictions.py.
 
-Ordinary values of every pair are in test_exact_values.py, derivatives at the ends in time_derivatives.py's users.
+Ordinary values of every pair are in test_exact_values.py, derivatives at the ends in backends/test_time_derivatives.py.
 """
 
 from __future__ import annotations

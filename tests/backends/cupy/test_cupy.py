@@ -5,6 +5,7 @@ Values, dtypes, features and errors of all functions are tested by the files tha
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import cupy
@@ -18,45 +19,43 @@ from tests.catalogue import REPRESENTATIVE, ROWS
 
 SHAPE = (3, 4, 5, 6)
 CFG = rf.SampleTimestepConfig("uniform")
-every_formula = pytest.mark.parametrize("row", [ROWS[name] for name in REPRESENTATIVE], ids=REPRESENTATIVE)
+TWO = [ROWS[name] for name in REPRESENTATIVE]
 
 
 def pair(dtype: Any = np.float32) -> list[Any]:
     return list(np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype))
 
 
+def times(**how: Any) -> Any:
+    return rf.sample_timesteps(5, CFG, **how)
+
+
 # Layouts
 
 
-@every_formula
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 3, 1)], ids=["C", "Fortran", "channels last"])
-@pytest.mark.parametrize("t", [0.3, [0.0, 0.5, 1.0], np.full((3, 4), 0.7)], ids=["float", "vector", "matrix"])
-def test_a_dense_layout_is_kept_and_gives_numpys_bits(row: Any, axes: tuple[int, ...], t: Any) -> None:
+def test_a_dense_layout_is_kept_and_gives_numpys_bits(axes: tuple[int, ...]) -> None:
     host = pair()
     device = [cupy.asarray(x.transpose(axes).copy()).transpose(np.argsort(axes).tolist()) for x in host]
-    time = t if isinstance(t, float) else cupy.asarray(t)
-    result = row(*device, time)
-    assert result.strides == device[0].strides
-    assert np.array_equal(cupy.asnumpy(result), row(*host, t if isinstance(t, float) else np.asarray(t)))
+    for row, t in product(TWO, (0.3, np.array([0.0, 0.5, 1.0]), np.full((3, 4), 0.7))):
+        result = row(*device, t if isinstance(t, float) else cupy.asarray(t))
+        assert result.strides == device[0].strides
+        assert np.array_equal(cupy.asnumpy(result), row(*host, t))
 
 
-@every_formula
-def test_gaps_and_two_layouts_and_dtypes_in_one_call_give_numpys_bits(row: Any) -> None:
+def test_gaps_and_two_layouts_and_dtypes_in_one_call_give_numpys_bits() -> None:
     first, second, t = pair(np.float16)[0], pair(np.float64)[1], np.array([0.25, 0.5, 0.75], bfloat16)
     gaps = cupy.repeat(cupy.asarray(first), 2, axis=-1)[..., ::2]
     other = cupy.asarray(second.transpose(1, 0, 3, 2).copy()).transpose(1, 0, 3, 2)
-    assert np.array_equal(cupy.asnumpy(row(gaps, other, cupy.asarray(t))), row(first, second, t))
-    assert np.array_equal(cupy.asnumpy(row(other, gaps, 0.3)), row(second, first, 0.3))
+    for row in TWO:
+        assert np.array_equal(cupy.asnumpy(row(gaps, other, cupy.asarray(t))), row(first, second, t))
+        assert np.array_equal(cupy.asnumpy(row(other, gaps, 0.3)), row(second, first, 0.3))
 
 
-@every_formula
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2)])
-def test_arrays_without_axes_or_elements(row: Any, shape: tuple[int, ...]) -> None:
-    x = cupy.ones(shape)
-    assert row(x, x, 0.3).shape == row(x, x, cupy.asarray(np.array(0.3))).shape == shape
-
-
-def test_expand_like_moves_axes() -> None:
+def test_arrays_without_axes_or_elements_and_axes_that_move() -> None:
+    for row, shape in product(TWO, [(), (0,), (3, 0, 2)]):
+        x = cupy.ones(shape)
+        assert row(x, x, 0.3).shape == row(x, x, cupy.asarray(np.array(0.3))).shape == shape
     t = cupy.asarray(np.arange(24.0).reshape(4, 6))
     assert rf.expand_like(t, cupy.ones((6, 5, 4)), axes=(2, 0)).shape == (6, 1, 4)
 
@@ -83,6 +82,48 @@ def test_nan_in_t_is_not_replaced_by_the_least_divisor() -> None:
 # Devices. On a machine with one GPU the last device is the current one.
 
 LAST = cupy.cuda.Device(cupy.cuda.runtime.getDeviceCount() - 1)
+CALLS = [
+    lambda x, y, t: rf.rf_alpha(t),
+    rf.add_noise,
+    *(lambda x, y, t, pair=pair: rf.ode_step(x, y, *pair(t)) for pair in (lambda t: (t, 0.1), lambda t: (0.1, t))),
+    lambda x, y, t: rf.ode_step(x, y, 0.2, 0.1),
+    lambda x, y, t: rf.convert_time(t, source="rf", target="sigma"),
+    lambda x, y, t: rf.shift_timesteps(t, 3.0),
+    lambda x, y, t: rf.timestep_quantile(t, CFG),
+    lambda x, y, t: rf.timestep_density(t, CFG),
+]
+
+
+def test_a_result_is_on_its_arguments_device() -> None:
+    host = *pair(), np.array([0.25, 0.3, 0.75], np.float32)
+    with LAST:
+        device = [cupy.asarray(x) for x in host]
+    for call in CALLS:
+        result = call(*device)
+        assert result.device == LAST
+        np.testing.assert_allclose(cupy.asnumpy(result), call(*host), rtol=1e-6)
+    t, index = rf.sample_from_t_list(99, (0.75, 0.5, 0.25, 0.0), rng=0, xp=cupy, device=LAST, return_index=True)
+    assert t.device == index.device == LAST
+    assert [(0.75, 0.5, 0.25)[i] for i in cupy.asnumpy(index)] == cupy.asnumpy(t).tolist()
+
+
+def test_a_sample_is_on_its_generators_device_else_on_the_one_asked_for() -> None:
+    with LAST:
+        rng = cupy.random.default_rng(0)
+    for device in (None, LAST, LAST.id, np.int64(LAST.id), f"cuda:{LAST.id}", "cuda"):
+        assert times(rng=rng, device=device).device == LAST
+    for other in (0, 2**40, None, np.random.default_rng(0)):
+        assert times(rng=other, xp=cupy, device=LAST).device == LAST
+        assert times(rng=other, xp=cupy).device == cupy.cuda.Device()
+    if LAST.id:
+        with pytest.raises(ValueError, match=r"rng and device must agree, got a generator on cuda:0 and device cuda:1"):
+            times(rng=cupy.random.default_rng(0), device="cuda:1")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", -1, True])
+def test_a_device_that_is_none_of_cupys_is_a_value_error(device: Any) -> None:
+    with pytest.raises(ValueError, match=r"device must be a cupy\.cuda\.Device, an index or a name such as 'cuda:0'"):
+        times(rng=0, xp=cupy, device=device)
 
 
 def test_the_report_lists_all_devices_and_reads_arrays() -> None:
@@ -90,72 +131,18 @@ def test_the_report_lists_all_devices_and_reads_arrays() -> None:
     assert BACKEND.to_host(cupy.ones(2)).tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda x, y, t: rf.rf_alpha(t),
-        lambda x, y, t: rf.add_noise(x, y, t),
-        lambda x, y, t: rf.ode_step(x, y, t, 0.1),
-        lambda x, y, t: rf.ode_step(x, y, 0.1, t),
-        lambda x, y, t: rf.ode_step(x, y, 0.2, 0.1),
-        lambda x, y, t: rf.convert_time(t, source="rf", target="sigma"),
-        lambda x, y, t: rf.shift_timesteps(t, 3.0),
-        lambda x, y, t: rf.timestep_quantile(t, CFG),
-        lambda x, y, t: rf.timestep_density(t, CFG),
-    ],
-)
-def test_a_result_is_on_its_arguments_device(call: Any) -> None:
-    host = *pair(), np.array([0.25, 0.3, 0.75], np.float32)
-    with LAST:
-        device = [cupy.asarray(x) for x in host]
-    result = call(*device)
-    assert result.device == LAST
-    np.testing.assert_allclose(cupy.asnumpy(result), call(*host), rtol=1e-6)
+# Generators
 
 
-@pytest.mark.parametrize("device", [None, LAST, LAST.id, np.int64(LAST.id), f"cuda:{LAST.id}", "cuda"], ids=repr)
-def test_a_generator_draws_on_its_device(device: Any) -> None:
-    with LAST:
-        rng = cupy.random.default_rng(0)
-    assert rf.sample_timesteps(5, CFG, rng=rng, device=device).device == LAST
-
-
-@pytest.mark.parametrize("rng", [0, 2**40, None, np.random.default_rng(0)], ids=str)
-def test_other_generators_draw_on_the_device_asked_for(rng: Any) -> None:
-    assert rf.sample_timesteps(5, CFG, rng=rng, xp=cupy, device=LAST).device == LAST
-    assert rf.sample_timesteps(5, CFG, rng=rng, xp=cupy).device == cupy.cuda.Device()
-
-
-def test_all_bits_of_a_long_seed_count() -> None:
-    short, long = (cupy.asnumpy(rf.sample_timesteps(5, CFG, rng=seed, xp=cupy)) for seed in (3, 3 + 2**40))
+def test_long_seeds_the_global_generator_and_a_random_state_draw() -> None:
+    short, long = (cupy.asnumpy(times(rng=seed, xp=cupy)) for seed in (3, 3 + 2**40))
     assert not np.array_equal(short, long)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", -1, True])
-def test_a_device_that_is_none_of_cupys_is_a_value_error(device: Any) -> None:
-    with pytest.raises(ValueError, match=r"device must be a cupy\.cuda\.Device, an index or a name such as 'cuda:0'"):
-        rf.sample_timesteps(5, CFG, rng=0, xp=cupy, device=device)
-
-
-@pytest.mark.skipif(LAST.id == 0, reason="one device: a generator cannot be on another")
-def test_generator_and_device_must_agree() -> None:
-    with pytest.raises(ValueError, match=r"rng and device must agree, got a generator on cuda:0 and device cuda:1"):
-        rf.sample_timesteps(5, CFG, rng=cupy.random.default_rng(0), device="cuda:1")
-
-
-def test_the_global_generator_and_a_random_state_draw() -> None:
     cupy.random.seed(3)
-    first = cupy.asnumpy(rf.sample_timesteps(5, CFG, xp=cupy))
+    first = cupy.asnumpy(times(xp=cupy))
     cupy.random.seed(3)
-    assert np.array_equal(cupy.asnumpy(rf.sample_timesteps(5, CFG, rng=cupy.random.get_random_state())), first)
+    assert np.array_equal(cupy.asnumpy(times(rng=cupy.random.get_random_state())), first)
     with pytest.raises(TypeError, match=r"rng must be a cupy\.random\.Generator, .*, an int or None, got ndarray"):
-        rf.sample_timesteps(5, CFG, rng=cupy.ones(1), xp=cupy)  # type: ignore[call-overload]
-
-
-def test_entries_of_a_t_list_are_on_the_device_of_their_index() -> None:
-    t, index = rf.sample_from_t_list(99, (0.75, 0.5, 0.25, 0.0), rng=0, xp=cupy, device=LAST, return_index=True)
-    assert t.device == index.device == LAST
-    assert [(0.75, 0.5, 0.25)[i] for i in cupy.asnumpy(index)] == cupy.asnumpy(t).tolist()
+        times(rng=cupy.ones(1), xp=cupy)
 
 
 def test_bfloat16_samples_keep_within_the_bounds() -> None:

@@ -29,8 +29,7 @@ def checksums(samples: Any) -> Any:
     return np.array([zlib.crc32(sample.tobytes()) for sample in samples])
 
 
-CODE = (
-    """
+CODE = f"""
 import resource
 import sys
 import zlib
@@ -42,31 +41,23 @@ from dask.distributed import Client, LocalCluster
 import fastgen_rf as rf
 
 folder, samples, chunk, limit, *shape = sys.argv[3], *map(int, sys.argv[4:])
-"""
-    + "\n\n".join(map(inspect.getsource, (latents, checksums)))
-    + """
+{inspect.getsource(latents)}
+{inspect.getsource(checksums)}
 def array(seed):
     pieces = [delayed(latents)(first, chunk, shape, seed) for first in range(0, samples, chunk)]
     return da.concatenate([da.from_delayed(piece, (chunk, *shape), dtype="float32") for piece in pieces])
 
-
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-
-config.set({"distributed.worker.memory.terminate": 1.0})
-with (
-    LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, memory_limit=limit, dashboard_address=None
-    ) as cluster,
-    Client(cluster) as client,
-):
+config.set({{"distributed.worker.memory.terminate": 1.0}})
+workers = {{"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}}
+with LocalCluster(memory_limit=limit, **workers) as cluster, Client(cluster) as client:
     t = rf.sample_timesteps(samples, rf.SampleTimestepConfig(), rng=np.random.default_rng(0), xp=da).rechunk(chunk)
     x_t = rf.add_noise(array(0), array(1), t)
     found = x_t.map_blocks(checksums, dtype=np.int64, drop_axis=(1, 2, 3)).compute()
-    np.savez(f"{folder}/found.npz", checksums=found, peaks=list(client.run(peak).values()), size=x_t.nbytes)
+    np.savez(f"{{folder}}/found.npz", checksums=found, peaks=list(client.run(peak).values()), size=x_t.nbytes)
 """
-)
 
 
 @pytest.mark.slow

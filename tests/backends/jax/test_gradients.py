@@ -16,7 +16,7 @@ import pytest
 import fastgen_rf as rf
 from tests import exact
 from tests.backends.jax.helpers import FOUR, TWO, arrays
-from tests.catalogue import ROWS, TIMES, Row
+from tests.catalogue import ROWS, Row
 
 STEP = ROWS["ode_step"]
 jit_or_not = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
@@ -77,42 +77,22 @@ def test_a_derivative_along_one_argument_alone() -> None:
             assert_close(got, exact_slope(row, at, *arguments[: len(row.takes)]) * move)
 
 
-def test_both_modes_differentiate_every_pair_of_time_parameterizations() -> None:
-    """The middle level of each is where its formula changes branches."""
-    levels = {
-        source: jnp.asarray([0.25, middle, 1.25 if source in ("angle", "sigma", "log_snr") else 0.9], jnp.float32)
-        for source, middle in [("rf", 0.5), ("angle", np.pi / 4), ("sigma", 1.0), ("log_snr", 0.0), ("alpha_bar", 0.5)]
-    }
-
-    def derivatives() -> list[tuple[Any, Any]]:
-        given = [(row, levels[row.options["source"]]) for row in TIMES]
-        return [
-            (jax.grad(lambda x, row=row: row(x).sum())(x), jax.jvp(row, (x,), (jnp.ones_like(x),))[1])
-            for row, x in given
-        ]
-
-    for row, found in zip(TIMES, jax.jit(derivatives)(), strict=True):
-        for got in found:
-            assert_close(got, exact_slope(row, 0, levels[row.options["source"]]))
-
-
 @pytest.mark.parametrize("around", [jax.jit, jax.checkpoint], ids=["jit", "remat"])
 @pytest.mark.parametrize(("source", "target", "slope"), [("score", "eps", -0.5), ("eps", "score", -2.0)])
 def test_the_gradient_of_vmap_over_an_array_that_the_formula_ignores(
     around: Any, source: str, target: str, slope: float
 ) -> None:
-    def convert(pred: Any, x_t: Any) -> Any:
-        return rf.convert_prediction(pred, x_t, 0.5, source=source, target=target)
-
     def loss(pred: Any, x_t: Any) -> Any:
-        return jax.vmap(around(convert), in_axes=(None, 0))(pred, x_t).sum()
+        call = around(lambda pred, x_t: rf.convert_prediction(pred, x_t, 0.5, source=source, target=target))
+        return jax.vmap(call, in_axes=(None, 0))(pred, x_t).sum()
 
     for_pred, for_x_t = jax.grad(loss, argnums=(0, 1))(jnp.ones(3), jnp.ones((2, 3)))
     np.testing.assert_array_equal(for_pred, np.full(3, 2 * slope))
     np.testing.assert_array_equal(for_x_t, np.zeros((2, 3)))
 
 
-def test_second_derivatives_of_vmap_over_some_arguments_only() -> None:
+@pytest.mark.parametrize("call", [rf.add_noise, rf.pred_x0_from_flow])
+def test_second_derivatives_of_vmap_over_some_arguments_only(call: Any) -> None:
     """A slope of add_noise for x0 depends on t alone: where vmap maps x0 and not t, it would not be mapped."""
     x, y, t = arrays(3, 4)
     point = (x, y[0], t[0])
@@ -121,16 +101,10 @@ def test_second_derivatives_of_vmap_over_some_arguments_only() -> None:
         gradient = jax.grad(lambda *z: (mapped(*z) ** 2).sum(), argnums=(0, 1, 2))
         return jax.jvp(gradient, point, point)[1]
 
-    for call in (rf.add_noise, rf.pred_x0_from_flow):
-        mapped = jax.vmap(jax.jit(call), in_axes=(0, None, None))
-        got, wanted = jax.jit(
-            lambda mapped=mapped, call=call: (
-                second(mapped),
-                second(lambda x, y, t: jnp.stack([call(row, y, t) for row in x])),
-            )
-        )()
-        for ours, theirs in zip(got, wanted, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    got = jax.jit(lambda: second(jax.vmap(jax.jit(call), in_axes=(0, None, None))))()
+    wanted = jax.jit(lambda: second(lambda x, y, t: jnp.stack([call(row, y, t) for row in x])))()
+    for ours, theirs in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 # Python floats and NumPy's float64 as times, which JAX traces as float32
@@ -197,31 +171,28 @@ def test_third_derivatives_in_a_float_are_made_in_float64() -> None:
 
 # Memory
 
-SAVED = {"add_noise": (0, 0, 2), "x0_to_eps": (0, 0, 2), "pred_x0_from_flow": (0, 0, 1)}
+# How many arrays as large as the first one a gradient keeps: for the first and the second argument, t, and all of them
+SAVED = {
+    "add_noise": (0, 0, 2, 2),
+    "x0_to_eps": (0, 0, 2, 2),
+    "pred_x0_from_flow": (0, 0, 1, 1),
+    "ode_step": (0, 0, 2, 2),
+}
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_a_gradient_saves_the_arrays_that_it_needs_and_no_others(name: str) -> None:
-    x, y, t = arrays(4, 30, dtype=jnp.bfloat16)
-    for at, needed in enumerate(SAVED[name]):
-        given = (x, y, t)
-
-        def call(z: Any, at: int = at, given: Any = given) -> Any:
-            return ROWS[name](*given[:at], z, *given[at + 1 :])
-
-        saved = jax.tree.leaves(jax.vjp(call, given[at])[1])
-        large = [array for array in saved if array.size > t.size]
-        assert len(large) <= needed
-        assert {array.dtype for array in large} <= {jnp.dtype(jnp.bfloat16)}
-        assert not any(array.dtype == np.float64 for array in saved)
-
-
-def test_all_gradients_save_at_most_the_two_arrays_and_the_times_at_their_own_dtypes() -> None:
+def test_a_gradient_saves_the_arrays_that_it_needs_at_their_dtypes_and_no_others(name: str) -> None:
     x, y, _ = arrays(4, 30, dtype=jnp.bfloat16)
     t = jnp.full((4, 1), 0.5, jnp.float32)
-    for row, arguments in [*((row, (x, y, t)) for row in TWO), (STEP, (x, y, t, 0.5 * t))]:
-        saved = [array for array in jax.tree.leaves(jax.vjp(row, *arguments)[1]) if array.ndim]
-        assert [array.dtype for array in saved if array.size == x.size] == 2 * [jnp.bfloat16]
+    given = (x, y, t, 0.5 * t)[: len(ROWS[name].takes)]
+    every = tuple(range(len(given)))
+    for moving, needed in zip(((0,), (1,), (2,), every), SAVED[name], strict=True):
+
+        def call(*moved: Any, moving: Any = moving) -> Any:
+            return ROWS[name](*(moved[moving.index(at)] if at in moving else given[at] for at in every))
+
+        saved = jax.tree.leaves(jax.vjp(call, *(given[at] for at in moving))[1])
+        assert [array.dtype for array in saved if array.size == x.size] == [jnp.bfloat16] * needed
         assert not any(array.dtype == np.float64 for array in saved)
 
 

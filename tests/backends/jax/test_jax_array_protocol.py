@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.backends.jax.helpers import arrays
+from tests.catalogue import EXPANDED, SAMPLERS
+from tests.support_matrix import FUNCTIONS
 
-RNG = np.random.default_rng(0)
-X, E = (jnp.asarray(array, jnp.float32) for array in RNG.standard_normal((2, 4, 6)))
-T = jnp.asarray(RNG.uniform(0.2, 0.8, 4), jnp.float32)
-UNIFORM = rf.SampleTimestepConfig("uniform")
+X, E, T = arrays(4, 6)
+GIVEN = {"x": X, "y": E, "t": T, "s": 0.5 * T, "l": T, "u": T, "d": T}
 T_LIST = (1.0, 0.75, 0.5, 0.0)
 
 
@@ -28,102 +29,77 @@ class Parameter:
         return self.value
 
 
-# Each with all of the arrays that it accepts.
-CALLS = {
-    "add_noise": rf.add_noise,
-    "ode_step": lambda x, e, t: rf.ode_step(x, e, t, t),
-    "convert_prediction": lambda x, e, t: rf.convert_prediction(x, e, t, source="v", target="score"),
-    "convert_prediction to itself": lambda x, e, t: rf.convert_prediction(x, e, t, source="v", target="v"),
-    "convert_state": lambda x, e, t: rf.convert_state(x, t, source="rf", target="vp"),
-    "convert_state to itself": lambda x, e, t: rf.convert_state(x, t, source="rf", target="rf"),
-    "convert_time": lambda x, e, t: rf.convert_time(t, source="sigma", target="angle"),
-    "convert_time to itself": lambda x, e, t: rf.convert_time(t, source="sigma", target="sigma"),
-    "rf_alpha": lambda x, e, t: rf.rf_alpha(t),
-    "rf_sigma": lambda x, e, t: rf.rf_sigma(t),
-    "shift_timesteps": lambda x, e, t: rf.shift_timesteps(t, 3.0),
-    "timestep_quantile": lambda x, e, t: rf.timestep_quantile(t, UNIFORM),
-    "timestep_density": lambda x, e, t: rf.timestep_density(t, UNIFORM),
+ITSELF = {
+    "convert_prediction": lambda x, e, t: rf.convert_prediction(x, e, t, source="v", target="v"),
+    "convert_state": lambda x, e, t: rf.convert_state(x, t, source="rf", target="rf"),
+    "convert_time": lambda x, e, t: rf.convert_time(t, source="sigma", target="sigma"),
     "expand_like": lambda x, e, t: rf.expand_like(t, x),
 }
-two_calls = pytest.mark.parametrize("name", ["ode_step", "rf_alpha"])
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_every_function_converts_every_array(name: str) -> None:
-    call = CALLS[name]
-    wanted, got = call(X, E, T), call(Parameter(X), Parameter(E), Parameter(T))
-    assert isinstance(got, jax.Array)
-    assert got.dtype == wanted.dtype
-    np.testing.assert_array_equal(got, wanted)
+def assert_equal(got: Any, wanted: Any) -> None:
+    def check(ours: Any, theirs: Any) -> None:
+        assert isinstance(ours, jax.Array)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+    jax.tree.map(check, got, wanted)
+
+
+def test_every_function_converts_every_array() -> None:
+    rows = [row for row in FUNCTIONS.values() if row is not EXPANDED]
+    calls: list[Any] = [(row, [GIVEN[kind] for kind in row.takes]) for row in rows]
+    for call, given in [*calls, *((call, (X, E, T)) for call in ITSELF.values())]:
+        assert_equal(call(*map(Parameter, given)), call(*given))
 
 
 @pytest.mark.parametrize("converted", [(0,), (1,), (2,), (0, 1)], ids=str)
 def test_next_to_numpy_arrays_it_makes_the_call_one_of_jax(converted: tuple[int, ...]) -> None:
     arrays = [Parameter(x) if at in converted else np.asarray(x) for at, x in enumerate((X, E, T))]
-    got = rf.add_noise(*arrays)
-    assert isinstance(got, jax.Array)
-    np.testing.assert_array_equal(got, rf.add_noise(X, E, T))
+    assert_equal(rf.add_noise(*arrays), rf.add_noise(X, E, T))
 
 
-@two_calls
-def test_the_held_array_may_be_traced(name: str) -> None:
-    def with_parameters(x: Any, e: Any, t: Any) -> Any:
-        return (CALLS[name](Parameter(x), Parameter(e), Parameter(t)) ** 2).sum()
+@pytest.mark.parametrize("name", ["ode_step", "rf_alpha"])
+def test_the_held_array_may_be_traced_and_closed_over(name: str) -> None:
+    row = FUNCTIONS[name]
+    given = [GIVEN[kind] for kind in row.takes]
 
-    def with_arrays(x: Any, e: Any, t: Any) -> Any:
-        return (CALLS[name](x, e, t) ** 2).sum()
+    def with_arrays(*given: Any) -> Any:
+        return (row(*given) ** 2).sum()
+
+    def with_parameters(*given: Any) -> Any:
+        return with_arrays(*map(Parameter, given))
 
     for transform in (
-        lambda f: jax.grad(f, argnums=(0, 1, 2)),
-        lambda f: jax.jit(jax.grad(f, argnums=(0, 1, 2))),
-        lambda f: lambda x, e, t: jax.vmap(f)(x[:, None], e[:, None], t[:, None]),
+        lambda f: jax.grad(f, argnums=tuple(range(len(given)))),
+        lambda f: jax.jit(jax.grad(f, argnums=tuple(range(len(given))))),
+        lambda f: lambda *x: jax.vmap(f)(*(each[:, None] for each in x)),
+        lambda f: lambda *x: jax.jit(lambda: f(*x))(),
     ):
-        got, wanted = transform(with_parameters)(X, E, T), transform(with_arrays)(X, E, T)
-        jax.tree.map(np.testing.assert_array_equal, got, wanted)
+        assert_equal(transform(with_parameters)(*given), transform(with_arrays)(*given))
 
 
-@two_calls
-def test_a_jitted_function_may_close_over_it(name: str) -> None:
-    arrays = Parameter(X), Parameter(E), Parameter(T)
-    np.testing.assert_array_equal(jax.jit(lambda: CALLS[name](*arrays))(), CALLS[name](X, E, T))
-
-
-def test_a_number_that_it_holds_is_a_time() -> None:
-    np.testing.assert_array_equal(rf.add_noise(X, E, Parameter(0.25)), rf.add_noise(X, E, jnp.float32(0.25)))
-
-
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16], ids=["float64", "bfloat16"])
-def test_its_dtype_stays(dtype: Any) -> None:
-    with jax.enable_x64(True):
-        x = X.astype(dtype)
-    got = rf.add_noise(Parameter(x), E, Parameter(T))
-    assert got.dtype == dtype
-    np.testing.assert_array_equal(np.asarray(got), np.asarray(rf.add_noise(x, E, T)))
-
-
-@pytest.mark.parametrize(
-    "t_list",
-    [Parameter(jnp.asarray(T_LIST)), Parameter(np.asarray(T_LIST)), [1.0, Parameter(jnp.float32(0.75)), 0.5, 0.0]],
-    ids=["jax", "numpy", "entry"],
-)
-def test_a_t_list_is_read_from_it(t_list: Any) -> None:
-    key = jax.random.key(0)
-    np.testing.assert_array_equal(rf.sample_from_t_list(8, t_list, rng=key), rf.sample_from_t_list(8, T_LIST, rng=key))
-    assert rf.SampleTimestepConfig(t_list=t_list).t_list == T_LIST
+def test_numbers_dtypes_and_t_lists_that_it_holds() -> None:
+    assert_equal(rf.add_noise(X, E, Parameter(0.25)), rf.add_noise(X, E, jnp.float32(0.25)))
+    for dtype in (jnp.float64, jnp.bfloat16):
+        with jax.enable_x64(True):
+            x = X.astype(dtype)
+        assert_equal(rf.add_noise(Parameter(x), E, Parameter(T)), rf.add_noise(x, E, T))
+    entry = [1.0, Parameter(jnp.float32(0.75)), 0.5, 0.0]
+    for t_list in (Parameter(jnp.asarray(T_LIST)), Parameter(np.asarray(T_LIST)), entry):
+        key = jax.random.key(0)
+        assert_equal(rf.sample_from_t_list(8, t_list, rng=key), rf.sample_from_t_list(8, T_LIST, rng=key))
+        assert rf.SampleTimestepConfig(t_list=t_list).t_list == T_LIST
 
 
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
 def test_every_sampler_draws_with_the_key_that_it_holds(make: Any) -> None:
     def draws(rng: Any) -> Any:
-        return (
-            rf.sample_timesteps(8, UNIFORM, rng=rng),
-            rf.sample_timestep_pairs(8, UNIFORM, rng=rng),
-            rf.sample_from_t_list(8, T_LIST, rng=rng, return_index=True),
-        )
+        return [sampler.call(rng=rng) for sampler in SAMPLERS.values()]
 
     key = make(3)
     for got in (draws(Parameter(key)), jax.jit(lambda key: draws(Parameter(key)))(key)):
-        jax.tree.map(np.testing.assert_array_equal, got, draws(key))
+        assert_equal(got, draws(key))
 
 
 @pytest.mark.parametrize("held", ["words", None, {"x": X}, jnp.arange(4)], ids=["str", "None", "dict", "int array"])

@@ -1,4 +1,4 @@
-"""JAX, the samplers: keys of all forms, one stream under every transformation, devices, exports, errors."""
+"""JAX, the samplers: keys, one stream under every transformation, devices, t_lists, NumPy generators, errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _jax
+from fastgen_rf.timesteps import _index
 from tests.backends.jax.helpers import several_devices
 from tests.catalogue import CONFIGS
 
@@ -24,10 +24,19 @@ SAMPLERS = {
     "sample_from_t_list": lambda n, **how: rf.sample_from_t_list(n, T_LIST, return_index=True, **how),
 }
 every_sampler = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=list(SAMPLERS))
+X = jnp.ones(4)
 
 
 def key(seed: int = 0) -> jax.Array:
     return jax.random.key(seed)
+
+
+def times(rng: Any = None, **how: Any) -> Any:
+    return rf.sample_timesteps(8, SHIFTED, rng=rng, **how)
+
+
+def each_sampler(n: Any, **how: Any) -> list[Any]:
+    return [t for sample in SAMPLERS.values() for t in sample(n, **how)]
 
 
 def assert_equal(got: Any, wanted: Any) -> None:
@@ -36,15 +45,14 @@ def assert_equal(got: Any, wanted: Any) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-# Keys
+# Keys and transformations
 
 
-@every_sampler
-def test_a_raw_key_a_typed_key_and_its_seed_give_one_stream(sample: Any) -> None:
-    wanted = sample(64, rng=key(3))
-    assert_equal(sample(64, rng=jax.random.PRNGKey(3)), wanted)
-    assert_equal(sample(64, rng=3, xp=jnp), wanted)
-    assert not np.array_equal(sample(64, rng=key(4))[0], wanted[0])
+def test_a_raw_key_a_typed_key_and_its_seed_give_one_stream() -> None:
+    wanted = each_sampler(64, rng=key(3))
+    assert_equal(each_sampler(64, rng=jax.random.PRNGKey(3)), wanted)
+    assert_equal(each_sampler(64, rng=3, xp=jnp), wanted)
+    assert not np.array_equal(each_sampler(64, rng=key(4))[0], wanted[0])
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
@@ -55,19 +63,11 @@ def test_a_shape_of_pairs_is_the_flat_sample_reshaped_whatever_the_generator(imp
     assert len(np.unique(flat[0])) > 40
 
 
-def test_float64_of_a_numpy_generator_stays_float64() -> None:
-    ours = rf.sample_timesteps(64, SHIFTED, rng=np.random.default_rng(2), xp=jnp, dtype=jnp.float64)
-    assert_equal([ours], [rf.sample_timesteps(64, SHIFTED, rng=np.random.default_rng(2), dtype=np.float64)])
-
-
-# Transformations
-
-
 def test_jit_vmap_and_scan_give_the_eager_samples_of_raw_and_typed_keys() -> None:
     keys, raw = (jax.random.split(k, 3) for k in (key(), jax.random.PRNGKey(0)))
 
     def samples(k: jax.Array) -> list[jax.Array]:
-        return [t for sample in SAMPLERS.values() for t in sample(50, rng=k)]
+        return each_sampler(50, rng=k)
 
     each = [samples(k) for k in keys]
     wanted = [np.stack(parts) for parts in zip(*each, strict=True)]
@@ -84,17 +84,21 @@ def test_every_distribution_gives_the_eager_samples_under_jit() -> None:
 
 
 def test_all_arguments_but_the_key_are_static() -> None:
-    names = ("n", "cfg", "dtype", "equal", "stratified")
     pairs: dict[str, Any] = {"n": (2, 32), "cfg": SHIFTED, "equal": 0.5, "stratified": True, "dtype": jnp.bfloat16}
-    got = jax.jit(rf.sample_timestep_pairs, static_argnames=names)(**pairs, rng=key())
+    got = jax.jit(rf.sample_timestep_pairs, static_argnames=tuple(pairs))(**pairs, rng=key())
     assert_equal(got, rf.sample_timestep_pairs(**pairs, rng=key()))
-    by_place = jax.jit(rf.sample_timesteps, static_argnums=(0, 1))
-    np.testing.assert_array_equal(by_place(50, SHIFTED, rng=key()), rf.sample_timesteps(50, SHIFTED, rng=key()))
+    entries = jax.jit(rf.sample_from_t_list, static_argnames=("n", "t_list"))(n=8, t_list=T_LIST, rng=key())
+    assert_equal([entries], [rf.sample_from_t_list(8, T_LIST, rng=key())])
+    assert_equal([jax.jit(rf.sample_timesteps, static_argnums=(0, 1))(8, SHIFTED, rng=key())], [times(key())])
+    with pytest.raises(TypeError, match=r"n must be an integer.*; n is static: .* static_argnames='n'"):
+        jax.jit(lambda n: rf.sample_timesteps(n, SHIFTED, rng=key()))(4)
+    with pytest.raises(TypeError, match="equal must be a number"):
+        jax.jit(lambda equal: rf.sample_timestep_pairs(4, SHIFTED, equal=equal, rng=key()))(0.5)
 
 
 def test_stratified_samples_sort_no_float64() -> None:
     """A TPU cannot sort float64."""
-    text = jax.jit(lambda k: rf.sample_timesteps(8, SHIFTED, rng=k, stratified=True)).lower(key()).as_text()
+    text = jax.jit(lambda k: times(k, stratified=True)).lower(key()).as_text()
     (sort,) = [text[at:] for at in range(len(text)) if text.startswith('"stablehlo.sort"', at)]
     types = sort[sort.index("}) : (") :].partition("->")[0]
     assert "ui32" in types
@@ -105,10 +109,20 @@ def test_an_exported_sampler_takes_any_batch() -> None:
     (batch,) = jax.export.symbolic_shape("batch")
 
     def samples(k: jax.Array, x: jax.Array) -> list[jax.Array]:
-        return [t for sample in SAMPLERS.values() for t in sample(2 * x.shape[0], rng=k)]
+        return each_sampler(2 * x.shape[0], rng=k)
 
     exported = jax.export.export(jax.jit(samples))(key(), jax.ShapeDtypeStruct((batch,), jnp.float32))
     assert_equal(exported.call(key(), jnp.ones(5)), samples(key(), jnp.ones(5)))
+
+
+def test_keys_and_devices_of_other_forms_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"one JAX key, got keys of shape \(3,\): vmap over them"):
+        times(jax.random.split(key(), 3))
+    with pytest.raises(TypeError, match="rng must be a JAX key"):
+        times(jnp.zeros(2, jnp.int32))
+    for device in ("gpu", "cpu:99", "cpu:x"):
+        with pytest.raises(ValueError, match=r"device must be one of .*, got '"):
+            times(0, xp=jnp, device=device)
 
 
 # Devices
@@ -128,11 +142,12 @@ def test_a_device_its_name_and_its_sharding_say_where_the_result_lies(rng: Any) 
 @several_devices
 def test_the_sample_stays_on_the_device_of_its_key() -> None:
     there, other = jax.devices()[1:3]
+    placed = jax.device_put(key(), there)
     for place in (None, there, SingleDeviceSharding(there), f"{there.platform}:1"):
-        assert rf.sample_timesteps(8, SHIFTED, rng=jax.device_put(key(), there), device=place).devices() == {there}
+        assert times(placed, device=place).devices() == {there}
     for place in (other, SingleDeviceSharding(other), f"{other.platform}:2"):
         with pytest.raises(ValueError, match="rng and device must agree"):
-            rf.sample_timesteps(8, SHIFTED, rng=jax.device_put(key(), there), device=place)
+            times(placed, device=place)
 
 
 @several_devices
@@ -140,88 +155,155 @@ def test_the_sample_stays_on_the_device_of_its_key() -> None:
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 def test_a_sharding_spreads_the_samples_over_its_devices(axis_type: AxisType, set_mesh: bool) -> None:
     mesh = jax.make_mesh((4,), ("b",), axis_types=(axis_type,))
-    rows = NamedSharding(mesh, PartitionSpec("b", None))
+    rows, first = NamedSharding(mesh, PartitionSpec("b", None)), NamedSharding(mesh, PartitionSpec("b"))
 
-    def samples(k: jax.Array, device: Any = rows) -> list[jax.Array]:
-        pairs = rf.sample_timestep_pairs((8, 2), SHIFTED, rng=k, device=device, stratified=True)
-        return [*pairs, *rf.sample_from_t_list((8, 2), T_LIST, rng=k, device=device, return_index=True)]
+    def samples(k: jax.Array, spread: bool = True) -> list[jax.Array]:
+        over = {name: {"device": place} if spread else {} for name, place in (("rows", rows), ("first", first))}
+        pairs = rf.sample_timestep_pairs((8, 2), SHIFTED, rng=k, stratified=True, **over["rows"])
+        entries = [t for n in (8, (8, 2)) for t in SAMPLERS["sample_from_t_list"](n, rng=k, **over["first"])]
+        return [*pairs, *entries]
 
-    def spread() -> list[jax.Array]:
-        return [*samples(key()), *jax.jit(samples)(key())]
+    def both() -> tuple[list[jax.Array], list[jax.Array]]:
+        return samples(key()), jax.jit(samples)(key())
 
     if set_mesh:
         with jax.set_mesh(mesh):
-            got = spread()
+            eager, jitted = both()
     else:
-        got = spread()
-    assert all(t.sharding.is_equivalent_to(rows, 2) for t in got)
-    assert_equal(got, 2 * samples(key(), None))
+        eager, jitted = both()
+    assert all(t.sharding.is_equivalent_to(rows if t.ndim == 2 else first, t.ndim) for t in (*eager, *jitted))
+    assert all(t.sharding == first for t in eager[2:])  # with the spec that the caller wrote
+    for got in (eager, jitted):
+        assert_equal(got, samples(key(), spread=False))
 
 
-# Devices without float64: u is mapped to t on the host
+# Entries of a t_list
 
 
-@pytest.fixture
-def without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_jax, "_computes_float64", lambda platform: False)
-    jax.clear_caches()
+def test_the_program_does_not_grow_with_a_t_list() -> None:
+    """Chains of selects took 5 s and 3 GB to compile at 530 entries, and more than there is at 600."""
+
+    def draw(k: jax.Array, n: int) -> Any:
+        return rf.sample_from_t_list(8, rf.make_t_list(n), rng=k, return_index=True)
+
+    k = key()
+    sizes = [str(jax.make_jaxpr(draw, static_argnums=1)(k, n)).count("\n") for n in (4, 1000)]
+    assert sizes[0] == sizes[1]
+    with jax.transfer_guard("disallow"):
+        eager = draw(k, 1000)
+    assert_equal(jax.jit(draw, static_argnums=1)(k, 1000), eager)
 
 
-def test_samples_without_float64_are_those_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def samples(k: jax.Array) -> list[jax.Array]:
-        return [
-            *(rf.sample_timesteps((5, 2), config, rng=k) for config in CONFIGS[::3]),
-            *rf.sample_timestep_pairs(10, SHIFTED, rng=k, dtype=jnp.bfloat16),
-        ]
-
-    wanted = samples(key())
-    monkeypatch.setattr(_jax, "_computes_float64", lambda platform: False)
-    jax.clear_caches()
-    by_vmap = [t[0] for t in jax.vmap(samples)(key()[None])]
-    for got in (samples(key()), jax.jit(samples)(key()), by_vmap):
-        for ours, theirs in zip(got, wanted, strict=True):
-            assert isinstance(ours, jax.Array)
-            assert ours.dtype == theirs.dtype
-            np.testing.assert_allclose(ours.astype(jnp.float32), theirs.astype(jnp.float32), rtol=2e-7)
+@pytest.mark.parametrize("k", [3, 49, 1000, 1999])
+def test_a_compiled_program_has_the_boundaries_of_ieee_division(k: int) -> None:
+    quotients = np.array([i / k for i in range(k + 1)])
+    u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
+    with jax.enable_x64(True):
+        index = jax.jit(lambda u: _index(u, k, jnp, None))(u)
+    np.testing.assert_array_equal(index, np.searchsorted(quotients[1:], u, side="right"))
 
 
-@pytest.mark.usefixtures("without_float64")
-def test_no_program_has_float64_where_the_device_has_none() -> None:
-    x, t = jnp.ones((4, 3)), jnp.full(4, 0.25)
-
-    def calls(k: jax.Array, x: jax.Array, t: jax.Array) -> list[jax.Array]:
-        stratified = rf.sample_timesteps(50, SHIFTED, rng=k, stratified=True)
-        return [stratified, rf.x0_to_eps(x, 2 * x, t), rf.ode_step(x, x, t, 0.1), rf.shift_timesteps(t, 3.0)]
-
-    assert "f64" not in jax.jit(calls).lower(key(), x, t).as_text()
-
-
-def test_an_unknown_platform_has_float64_if_it_compiles_a_program_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = SingleDeviceSharding(jax.devices()[0])
-    assert _jax._compiles_float64(here)
-    with monkeypatch.context() as patched:
-        patched.setattr(jax, "devices", lambda platform: [next(iter(here.device_set))])
-        assert _jax._computes_float64("tpu")
-        patched.setattr(jax, "jit", lambda *_, **__: 1 / 0)  # each platform raises an error of its own
-        assert not _jax._computes_float64("metal")
-    _jax._computes_float64.cache_clear()
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad], ids=["jit", "grad"])
+@pytest.mark.parametrize("make", [lambda t: t, lambda t: [t[0], 0.0]], ids=["list", "entry"])
+def test_a_traced_t_list_is_a_type_error_that_says_that_it_is_static(transform: Any, make: Any) -> None:
+    for read in (
+        lambda t: rf.sample_from_t_list(8, make(t), rng=key()).sum(),
+        lambda t: rf.SampleTimestepConfig(t_list=make(t)).min_t * t.sum(),
+    ):
+        with pytest.raises(TypeError, match=r"^t_list must be a sequence of floats, got .*; t_list is static"):
+            transform(read)(jnp.array(T_LIST))
 
 
-# Errors
+def test_an_entry_below_float32_s_normal_numbers_stays_one() -> None:
+    t, index = rf.sample_from_t_list(8, (1e-39, 1e-40, 0.0), rng=key(), return_index=True)
+    np.testing.assert_array_equal(np.asarray(t), np.float32([1e-39, 1e-40])[np.asarray(index)])
 
 
-def test_keys_and_devices_of_other_forms_are_rejected() -> None:
-    with pytest.raises(ValueError, match=r"one JAX key, got keys of shape \(3,\): vmap over them"):
-        rf.sample_timesteps(8, SHIFTED, rng=jax.random.split(key(), 3))
-    with pytest.raises(TypeError, match="rng must be a JAX key"):
-        rf.sample_timesteps(8, SHIFTED, rng=jnp.zeros(2, jnp.int32))
-    for device in ("gpu", "cpu:99", "cpu:x"):
-        with pytest.raises(ValueError, match=r"device must be one of .*, got '"):
-            rf.sample_timesteps(8, SHIFTED, rng=0, xp=jnp, device=device)
+# NumPy generators: an error where a program is staged and their numbers would be constants, a draw elsewhere
 
 
-def test_traced_sizes_and_shares_are_a_type_error() -> None:
-    with pytest.raises(TypeError, match=r"n must be an integer.*; n is static: .* static_argnames='n'"):
-        jax.jit(lambda n: rf.sample_timesteps(n, SHIFTED, rng=key()))(4)
-    with pytest.raises(TypeError, match="equal must be a number"):
-        jax.jit(lambda equal: rf.sample_timestep_pairs(4, SHIFTED, equal=equal, rng=key()))(0.5)
+def _exported(f: Any) -> Any:
+    return jax.export.export(jax.jit(f))(X)
+
+
+def _on_a_mesh(f: Any) -> Any:
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Auto,))
+    return jax.shard_map(f, mesh=mesh, in_specs=PartitionSpec("rows"), out_specs=PartitionSpec())(X)
+
+
+# Each stages ``f``, a scalar function of an array of shape (4,).
+STAGED = {
+    "jit": lambda f: jax.jit(f)(X),
+    "grad of jit": lambda f: jax.grad(jax.jit(f))(X),
+    "jit of vmap of grad": lambda f: jax.jit(jax.vmap(jax.grad(f)))(X[None]),
+    "scan": lambda f: jax.lax.scan(lambda carry, x: (carry, f(x)), 0, X[None]),
+    "fori_loop": lambda f: jax.lax.fori_loop(0, 2, lambda i, total: total + f(X), 0.0),
+    "cond": lambda f: jax.lax.cond(True, f, f, X),
+    "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(X),
+    "eval_shape": lambda f: jax.eval_shape(f, X),
+    "export": _exported,
+    "shard_map": _on_a_mesh,
+}
+
+
+@pytest.mark.parametrize("stage", STAGED.values(), ids=STAGED)
+def test_a_draw_of_a_numpy_generator_in_a_staged_program_raises(stage: Any) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(TypeError, match=r"rng must be a JAX key.*pass a key as an argument, or draw outside"):
+        stage(lambda x: (x[0] * times(rng, xp=jnp)).sum())
+    assert rng.random() == np.random.default_rng(0).random()  # the error comes before the draw
+
+
+@every_sampler
+@pytest.mark.parametrize("to", [jnp, np], ids=["jax", "numpy"])
+def test_every_sampler_raises_in_jit_and_an_int_draws(sample: Any, to: Any) -> None:
+    rngs = {"Generator": np.random.default_rng(0)} | ({"NoneType": None} if to is np else {})  # fresh entropy
+    for name, rng in rngs.items():
+        with pytest.raises(TypeError, match=f"rng must be a JAX key.*got {name}"):
+            jax.jit(lambda rng=rng: sample(4, rng=rng, xp=to))()
+    assert_equal(jax.jit(lambda: sample(4, rng=3, xp=to))(), sample(4, rng=3, xp=to))
+
+
+def _in_a_callback(f: Any) -> Any:
+    scalar = jax.ShapeDtypeStruct((), np.float32)
+    return jax.block_until_ready(jax.jit(lambda x: jax.pure_callback(lambda x: np.float32(f(x)), scalar, x))(X))
+
+
+def _at_compile_time(f: Any) -> Any:
+    def constant() -> Any:
+        with jax.ensure_compile_time_eval():
+            return f(np.ones(4))
+
+    return jax.jit(constant)()
+
+
+def _without_jit(f: Any) -> Any:
+    with jax.disable_jit():
+        return jax.jit(f)(X)
+
+
+# Each calls ``f`` once, and calls it again when it is itself called again.
+CALLED = {
+    "eager": lambda f: f(X),
+    "grad": lambda f: jax.grad(f)(X),
+    "jvp": lambda f: jax.jvp(f, (X,), (X,)),
+    "vjp": lambda f: jax.vjp(f, X)[1](1.0),
+    "vmap": lambda f: jax.vmap(f)(X[None]),
+    "vmap of grad": lambda f: jax.vmap(jax.grad(f))(X[None]),
+    "disable_jit": _without_jit,
+    "pure_callback": _in_a_callback,
+    "ensure_compile_time_eval": _at_compile_time,
+}
+
+
+@pytest.mark.parametrize("call", CALLED.values(), ids=CALLED)
+def test_elsewhere_each_call_draws_anew(call: Any) -> None:
+    rng, same, drawn = np.random.default_rng(0), np.random.default_rng(0), []
+
+    def f(x: Any) -> Any:
+        drawn.append(times(rng, xp=jnp, dtype=jnp.float64))
+        return x.sum()
+
+    call(f)
+    call(f)
+    assert_equal(drawn, [times(same, dtype=np.float64) for _ in range(2)])

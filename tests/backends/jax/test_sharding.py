@@ -28,28 +28,24 @@ def rows(request: pytest.FixtureRequest) -> NamedSharding:
     return NamedSharding(mesh(request.param), ROWS_OVER_DEVICES)
 
 
-def test_results_are_sharded_as_their_arguments(rows: NamedSharding) -> None:
-    x, y, t = (jax.device_put(a, rows) for a in arrays(8, 6))
+def test_results_and_gradients_are_sharded_as_their_arguments(rows: NamedSharding) -> None:
+    x, y, t = given = [jax.device_put(a, rows) for a in arrays(8, 6)]
     whole = jax.device_put(y, NamedSharding(rows.mesh, WHOLE))  # on the same devices
+    cases = [(row, time) for row in TWO for time in (t, 0.3)]
 
     def calls(x: Any, y: Any, t: Any) -> list[Any]:
-        return [row(x, y, time) for row in TWO for time in (t, 0.3)]
+        return [row(x, y, t if isinstance(time, jax.Array) else time) for row, time in cases]
 
     for results in (calls(x, y, t), jax.jit(calls)(x, y, t), calls(x, whole, t)):
-        for got, (row, time) in zip(results, [(row, time) for row in TWO for time in (t, 0.3)], strict=True):
+        for got, (row, time) in zip(results, cases, strict=True):
             assert got.sharding.is_equivalent_to(rows, 2)
             assert_numpys(got, row, x, y, time)
 
+    def gradients(*given: Any) -> Any:
+        return [jax.grad(lambda *x, row=row: jnp.square(row(*x)).sum(), argnums=(0, 1, 2))(*given) for row in TWO]
 
-def test_gradients_are_sharded_as_their_arguments(rows: NamedSharding) -> None:
-    values = [jax.device_put(a, rows) for a in arrays(8, 6)]
-
-    def gradients(*values: Any) -> Any:
-        return [jax.grad(lambda *x, row=row: jnp.square(row(*x)).sum(), argnums=(0, 1, 2))(*values) for row in TWO]
-
-    for found in jax.jit(gradients)(*values):
-        for x, gradient in zip(values, found, strict=True):
-            assert gradient.sharding.is_equivalent_to(rows, x.ndim)
+    for found in jax.jit(gradients)(*given):
+        assert all(got.sharding.is_equivalent_to(rows, got.ndim) for got in found)
 
 
 # Devices
@@ -62,16 +58,11 @@ def test_arrays_that_nobody_placed_follow_one_that_somebody_did() -> None:
     assert rf.add_noise(x, jax.device_put(y, there), t).devices() == {there}
     with pytest.raises(ValueError, match="must be on one device"):
         rf.add_noise(jax.device_put(x, jax.devices()[0]), jax.device_put(y, there), t)
-
-
-def test_the_sharding_of_a_single_device_is_kept() -> None:
-    there = SingleDeviceSharding(jax.devices()[-1])
-    assert rf.add_noise(*(jax.device_put(a, there) for a in arrays(8, 6))).sharding == there
+    single = SingleDeviceSharding(there)
+    assert rf.add_noise(*(jax.device_put(a, single) for a in (x, y, t))).sharding == single
 
 
 # Gradients in an argument that is the same on all devices: their derivatives vary over the mesh, it does not
-
-X, Y, T = arrays(4, 6)
 
 
 def sampling_loop(x0: Any, x: Any, t: Any) -> Any:
@@ -93,13 +84,13 @@ CALLS = [
 ]
 
 
-def losses(at: int) -> list[Any]:
-    """Each call as a loss of the argument at position ``at``, then the others."""
+def gradients(at: int, calls: Any = CALLS) -> Any:
+    """Each call's gradient in the argument at position ``at``, as a function of that argument and then the others."""
 
     def loss(call: Any) -> Any:
         return lambda moving, *others: call(*others[:at], moving, *others[at:]).sum()
 
-    return [loss(call) for call in CALLS]
+    return lambda *given: [jax.grad(loss(call))(*given) for call in calls]
 
 
 every_argument = pytest.mark.parametrize("at", [0, 1, 2], ids=["first", "second", "t"])
@@ -107,36 +98,25 @@ every_argument = pytest.mark.parametrize("at", [0, 1, 2], ids=["first", "second"
 
 @every_argument
 def test_shard_map_differentiates_in_an_argument_that_does_not_vary(at: int) -> None:
-    values: list[Any] = [X, Y, T]
+    values = list(arrays(4, 6))
     moving = values.pop(at)[:1]  # one row, the same on each device
 
-    def repeated(loss: Any) -> Any:
-        return lambda x, *others: loss(jnp.broadcast_to(x, (4, *x.shape[1:])), *others)
-
-    def gradients(moving: Any, *others: Any) -> list[Any]:
-        return [jax.grad(loss)(moving, *others) for loss in losses(at)]
+    def repeated(x: Any, *others: Any) -> Any:
+        return [each.sum(0, keepdims=True) for each in gradients(at)(jnp.repeat(x, 4, axis=0), *others)]
 
     specs = (WHOLE, ROWS_OVER_DEVICES, ROWS_OVER_DEVICES)
-    mapped = jax.shard_map(gradients, mesh=mesh(AxisType.Auto), in_specs=specs, out_specs=WHOLE)
-    wanted = jax.jit(lambda *x: [jax.grad(repeated(loss))(*x) for loss in losses(at)])(moving, *values)
-    for got, expected in zip(jax.jit(mapped)(moving, *values), wanted, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    mapped = jax.shard_map(gradients(at), mesh=mesh(AxisType.Auto), in_specs=specs, out_specs=WHOLE)
+    for got, wanted in zip(jax.jit(mapped)(moving, *values), jax.jit(repeated)(moving, *values), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 @every_argument
 def test_explicit_axes_allow_gradients_in_a_replicated_argument(at: int) -> None:
-    over = mesh(AxisType.Explicit)
-    values: list[Any] = [X, Y, T]
+    over, values = mesh(AxisType.Explicit), list(arrays(4, 6))
     moving = values.pop(at)
-
-    def gradients(*x: Any) -> list[Any]:
-        return [jax.grad(loss)(*x) for loss in losses(at)]
-
-    wanted = jax.jit(gradients)(moving, *values)
-    replicated = jax.device_put(moving, NamedSharding(over, WHOLE))
-    others = [jax.device_put(x, NamedSharding(over, ROWS_OVER_DEVICES)) for x in values]
+    wanted = jax.jit(gradients(at))(moving, *values)
+    given = jax.device_put([moving, *values], [NamedSharding(over, s) for s in (WHOLE, *[ROWS_OVER_DEVICES] * 2)])
     with jax.set_mesh(over):
-        jitted = jax.jit(gradients)(replicated, *others)
-        eager = [jax.grad(loss)(replicated, *others) for loss in losses(at)[1:5:3]]
-    for got, expected in zip([*jitted, *eager], [*wanted, *wanted[1:5:3]], strict=True):
+        found = [*jax.jit(gradients(at))(*given), *gradients(at, CALLS[1:5:3])(*given)]
+    for got, expected in zip(found, [*wanted, *wanted[1:5:3]], strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""JAX, transformations of values: jit, vmap, scan, export with symbolic shapes, donation, linear transposes."""
+"""JAX, transformations: jit, vmap, scan, export with symbolic shapes, donation, linear transposes, compositions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import fastgen_rf as rf
-from tests.backends.jax.helpers import TWO, arrays, assert_numpys
+from tests import compositions
+from tests.backends.jax.helpers import TWO, arrays, assert_numpys, several_devices
 from tests.catalogue import ROWS, Row
+from tests.compositions import ARGUMENTS, Rows, composed, exact_derivative, mean_square, moved, order
 
 every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 X, Y, T = arrays(8, 6)
@@ -36,26 +39,25 @@ def test_a_static_time_and_captured_arrays_are_constants_of_the_program(row: Row
 
 @every_formula
 def test_vmap_over_any_of_the_arguments_and_axes(row: Row) -> None:
-    rows_of_first = [jnp.broadcast_to(x[0], X.shape) for x in (X, Y)]
+    firsts = [jnp.broadcast_to(x[0], X.shape) for x in (X, Y)]
     cases: list[tuple[Any, Any, list[Any]]] = [
         (jax.vmap(row), (X, Y, T), [X, Y, T]),
         (jax.vmap(row, in_axes=(0, 0, None)), (X, Y, T[0]), [X, Y, T[0]]),
-        (jax.vmap(row, in_axes=(0, None, 0)), (X, Y[0], T), [X, jnp.broadcast_to(Y[0], X.shape), T]),
-        (jax.vmap(row, in_axes=(None, 0, 0)), (X[0], Y, T), [jnp.broadcast_to(X[0], X.shape), Y, T]),
-        (jax.vmap(row, in_axes=(None, None, 0)), (X[0], Y[0], T), [*rows_of_first, T]),
+        (jax.vmap(row, in_axes=(0, None, 0)), (X, Y[0], T), [X, firsts[1], T]),
+        (jax.vmap(row, in_axes=(None, 0, 0)), (X[0], Y, T), [firsts[0], Y, T]),
+        (jax.vmap(row, in_axes=(None, None, 0)), (X[0], Y[0], T), [*firsts, T]),
         (jax.vmap(row, in_axes=(1, 1, None), out_axes=1), (X, Y, T), [X, Y, T]),
         (jax.vmap(jax.vmap(row)), (X, Y, FRAMES), [X, Y, FRAMES]),
     ]
-    results = jax.jit(lambda: [call(*given) for call, given, _ in cases])()
-    for result, (_, _, whole) in zip(results, cases, strict=True):
+    call, given, _ = cases[2]
+    results = [*jax.jit(lambda: [call(*given) for call, given, _ in cases])(), call(*given)]
+    for result, (_, _, whole) in zip(results, [*cases, cases[2]], strict=True):
         assert_numpys(result, row, *whole)
-    assert_numpys(cases[2][0](*cases[2][1]), row, *cases[2][2])  # eagerly
 
 
-def test_scan_and_cond_over_times() -> None:
+def test_cond_within_scan_over_times() -> None:
     def step(x: jax.Array, t: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        values = [row(x, Y, t) for row in TWO]
-        return x, [*values, jax.lax.cond(t > 0.5, rf.x0_to_eps, lambda x, y, t: x, x, Y, t)]
+        return x, [*(row(x, Y, t) for row in TWO), jax.lax.cond(t > 0.5, rf.x0_to_eps, lambda x, y, t: x, x, Y, t)]
 
     _, (noised, eps, moved) = jax.lax.scan(step, X, T)
     for at, t in enumerate(T):
@@ -114,21 +116,74 @@ LINEAR = [
 def test_formulas_are_linear_in_each_array_where_float64_does_not_show(place: int) -> None:
     cotangents = [arrays(8, 6, dtype=dtype)[1] for _, dtype, _ in LINEAR]
 
+    def call(x: Any, name: str, time: Any) -> Any:
+        return ROWS[name](*((x, x - x) if place == 0 else (x - x, x)), time)  # its own transpose
+
     def transposed(cotangents: list[Any]) -> list[Any]:
-        found = []
-        for (name, _, time), cotangent in zip(LINEAR, cotangents, strict=True):
-            zeros = cotangent - cotangent
-
-            def call(x: Any, name: str = name, time: Any = time, zeros: Any = zeros) -> Any:
-                return ROWS[name](*((x, zeros) if place == 0 else (zeros, x)), time)
-
-            found += jax.linear_transpose(call, cotangent)(cotangent)
-        return found
+        zeros = [x - x for x in cotangents]
+        return [
+            jax.linear_transpose(lambda x, n=n, z=z, t=t: ROWS[n](*((x, z) if place == 0 else (z, x)), t), c)(c)[0]
+            for (n, _, t), z, c in zip(LINEAR, zeros, cotangents, strict=True)
+        ]
 
     for (name, _, time), cotangent, got in zip(LINEAR, cotangents, jax.jit(transposed)(cotangents), strict=True):
-
-        def factor(x: Any, t: Any, name: str = name) -> Any:
-            return ROWS[name](*((x, 0 * x) if place == 0 else (0 * x, x)), t)  # its own transpose
-
         assert got.dtype == cotangent.dtype
-        assert_numpys(got, factor, cotangent, time)
+        assert_numpys(got, lambda x, t, name=name: call(x, name, t), cotangent, time)
+
+
+# Compositions of transformations
+
+NAMES = ("convert_prediction (x0, v_vp)", "ode_step", "timestep_quantile (mode, truncated)")
+
+
+def jvp(function: Rows, *arrays: Any) -> Any:
+    inner, at, direction = moved(function, arrays)
+    return jax.jvp(inner, at, direction)[1]
+
+
+def linearize(function: Rows, *arrays: Any) -> Any:
+    inner, at, direction = moved(function, arrays)
+    return jax.linearize(inner, *at)[1](*direction)
+
+
+def grad(function: Rows, *arrays: Any) -> Any:
+    inner, at, direction = moved(function, arrays)
+    gradients = jax.grad(lambda *x: inner(*x).sum(), argnums=tuple(range(ARGUMENTS)))(*at)
+    return sum((g * d).reshape(d.shape[0], -1).sum(-1) for g, d in zip(gradients, direction, strict=True))
+
+
+def halves(arrays: Any) -> list[Any]:
+    return [x.reshape(2, -1, *x.shape[1:]) for x in arrays]
+
+
+def scan(function: Rows, *arrays: Any) -> Any:
+    return jax.lax.scan(lambda carry, x: (carry, function(*x)), None, halves(arrays))[1].reshape(-1)
+
+
+def shard_map(function: Rows, *arrays: Any) -> Any:
+    mesh, rows = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,)), PartitionSpec("b")
+    return jax.shard_map(function, mesh=mesh, in_specs=rows, out_specs=rows)(*arrays)
+
+
+TRANSFORMS: dict[str, Any] = {
+    "vmap": lambda function, *x: jax.vmap(function)(*halves(x)).reshape(-1),
+    "remat": lambda function, *x: jax.checkpoint(function)(*x),
+    **{f.__name__: f for f in (jvp, linearize, grad, scan, shard_map)},
+}
+COMPOSITIONS = (
+    *("linearize-vmap", "scan-jvp", "remat-jvp", "grad-jvp", "jvp-vmap-grad", "grad-vmap-scan", "vmap-shard_map-grad"),
+    *("grad-vmap-shard_map", "linearize-grad-vmap", "remat-grad-scan", "grad-remat-grad", "vmap-jvp-grad"),
+    *("jvp-grad-shard_map", "jvp-remat-linearize", "jvp-jvp-jvp"),
+)
+
+
+@several_devices
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_a_composition_gives_the_derivative(composition: str) -> None:
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(x) for x in compositions.inputs(order(composition))]
+        calls = [composed(composition, TRANSFORMS, mean_square(ROWS[name])) for name in NAMES]
+        found = jax.jit(lambda *x: [call(*x) for call in calls])(*arrays)
+    for name, got in zip(NAMES, found, strict=True):
+        wanted = exact_derivative(name, order(composition))
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max(), err_msg=name)

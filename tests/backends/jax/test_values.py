@@ -1,7 +1,8 @@
-"""JAX, eager values: float64 inside with the x64 flag left alone, NumPy arrays next to JAX arrays, few compilations."""
+"""JAX, values: the x64 flag, NumPy arrays next to JAX arrays, JAX's settings, compilations, lowering."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain, combinations
 from typing import Any
@@ -16,6 +17,7 @@ import fastgen_rf as rf
 from tests.backends.jax.helpers import FOUR, TWO, arrays, assert_numpys
 from tests.bits import assert_same_bits
 from tests.catalogue import (
+    CONFIGS,
     DENSITIES,
     FORMULAS,
     FUNCTIONS_OF_TIMES,
@@ -27,7 +29,6 @@ from tests.catalogue import (
     inputs,
 )
 
-every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 BETA = rf.SampleTimestepConfig("beta")
 
 
@@ -51,6 +52,9 @@ def test_float64_arrays_stay_float64_without_the_flag() -> None:
         got = call(*arguments)
         assert got.dtype == jnp.float64
         assert_numpys(got, call, *arguments)
+    rngs = [np.random.default_rng(2) for _ in range(2)]
+    ours, theirs = rf.sample_timesteps(9, BETA, rng=rngs[0], xp=jnp, dtype=jnp.float64), rngs[1].random(9)
+    np.testing.assert_array_equal(ours, rf.timestep_quantile(theirs, BETA))
 
 
 def test_a_float_time_keeps_the_digits_of_float64_under_jit() -> None:
@@ -84,16 +88,10 @@ def test_quotients_are_correctly_rounded() -> None:
         np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
 
 
-def test_a_result_is_not_weakly_typed() -> None:
-    x, y, t = arrays(4, 6)
-    for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
-        assert not result.weak_type
-
-
 # NumPy arrays next to JAX arrays
 
 
-@every_formula
+@pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 def test_numpy_arrays_next_to_jax_arrays_become_jax_arrays(row: Row) -> None:
     ours = arrays(4, 6)
     theirs = [np.asarray(x, np.float64) for x in ours]
@@ -115,17 +113,17 @@ def test_numpy_arrays_are_accepted_in_every_place_with_the_dtypes_that_jax_has()
     assert rf.add_noise(x.astype(jnp.bfloat16), np.asarray(y, np.float64), 0.5).dtype == jnp.bfloat16
     with jax.enable_x64(True):
         assert rf.add_noise(np.asarray(x, np.float64), y, t).dtype == jnp.float64
-    wanted = rf.ode_step(x, y, t, t * t)
     for times in ((np.asarray(t), t * t), (t, np.asarray(t * t))):
-        np.testing.assert_array_equal(rf.ode_step(x, y, *times), wanted)
+        np.testing.assert_array_equal(rf.ode_step(x, y, *times), rf.ode_step(x, y, t, t * t))
     for got in (rf.expand_like(np.asarray(t), x), rf.expand_like(t, np.asarray(x))):
         assert isinstance(got, jax.Array)
         np.testing.assert_array_equal(got, t[:, None])
-    same = rf.convert_prediction(np.asarray(x), y, t, source="v", target="v")
-    assert isinstance(same, jax.Array)
 
 
-def test_a_key_is_not_an_array_of_numbers() -> None:
+def test_a_result_is_not_weakly_typed_and_a_key_is_not_an_array_of_numbers() -> None:
+    x, y, t = arrays(4, 6)
+    for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
+        assert not result.weak_type
     with pytest.raises(TypeError, match="x0 must be a real floating array, got dtype key<fry>"):
         rf.add_noise(jax.random.key(0), jax.random.key(1), 0.5)
 
@@ -198,8 +196,7 @@ def test_eager_calls_compile_once_for_each_shape_whatever_a_float_time_is(compil
 
 
 def test_samplers_compile_once_for_each_config_and_random_bits_once_for_all(compilations: list[str]) -> None:
-    keys = list(jax.random.split(jax.random.key(0), 3))
-    jax.block_until_ready(keys)
+    keys = jax.block_until_ready(list(jax.random.split(jax.random.key(0), 3)))
     compilations.clear()
     counts = []
     for config in (rf.SampleTimestepConfig(), rf.SampleTimestepConfig(), rf.SampleTimestepConfig("uniform")):
@@ -220,3 +217,52 @@ def test_calls_on_device_arrays_transfer_nothing_to_the_host_or_back() -> None:
         samples.append(rf.sample_from_t_list(8, (1.0, 0.5, 0.0), rng=key))
         jitted = jax.jit(lambda x, y, t: [rf.add_noise(x, y, 0.3), rf.expand_like(rf.rf_alpha(t), x)])(*given[0])
     assert len([*values, *samples, *jitted]) == len(rows) + 6
+
+
+# Programs lowered for CUDA and TPU on a machine that has neither: what XLA there would be given to compile
+
+every_platform = pytest.mark.parametrize("platform", ["cuda", "tpu"])
+
+
+def lowered(call: Any, platform: str, *arguments: Any) -> str:
+    """The program that the platform would be given, as text; nothing is computed."""
+    return jax.jit(call).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+def check(program: str) -> None:
+    """All arithmetic of floating dtypes is float64, and nothing is called on the host."""
+    operations = re.findall(r"stablehlo\.(?:add|subtract|multiply|divide|sqrt)\b[^\n]*tensor<(?:\d+x)*(\w+)>", program)
+    assert {dtype for dtype in operations if dtype[0] in "bf"} == {"f64"}
+    assert "callback" not in program
+
+
+@every_platform
+def test_all_arithmetic_of_all_functions_and_gradients_is_float64(platform: str) -> None:
+    def calls(x: Any, y: Any, t: Any) -> list[Any]:
+        given = {"x": x, "y": y}
+        rows = [row for row in (*FORMULAS, *FUNCTIONS_OF_TIMES) if row.function not in (rf.rf_alpha, rf.rf_sigma)]
+        return [row(*(given.get(kind, t) for kind in row.takes)) for row in rows]
+
+    given = arrays(4, 6, dtype=jnp.bfloat16)
+    check(lowered(calls, platform, *given))
+    check(lowered(lambda *x: [jax.vjp(row, *x)[1](x[0]) for row in FOUR], platform, *given))
+    with pytest.raises(AssertionError):  # the check can fail
+        check(lowered(lambda x: x * x, platform, given[0]))
+
+
+@every_platform
+def test_samples_are_made_in_float64(platform: str) -> None:
+    def samples(key: Any) -> list[Any]:
+        each = [rf.sample_timesteps(8, config, rng=key, dtype=jnp.bfloat16) for config in CONFIGS]
+        return [*each, *rf.sample_timestep_pairs(8, CONFIGS[0], rng=key, stratified=True)]
+
+    check(lowered(samples, platform, jax.random.key(0)))
+
+
+@every_platform
+def test_a_result_is_cast_once(platform: str) -> None:
+    for dtype, name in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16"), (jnp.float16, "f16")):
+        given = arrays(4, 6, dtype=dtype)
+        for call in (rf.x0_to_eps, lambda x, y, t: rf.x0_to_eps(x, y, 0.3)):
+            program = lowered(call, platform, *given)
+            assert re.findall(r"stablehlo\.convert[^\n]*f64>\) -> tensor<(?:\d+x)*([a-z]\w*)>", program) == [name]

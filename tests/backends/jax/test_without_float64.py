@@ -8,21 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _jax
 from tests import exact
 from tests.backends.jax.helpers import FOUR, TWO, arrays
 from tests.bits import assert_same_bits
-from tests.catalogue import HARD_TIMES, ROWS, inputs
+from tests.catalogue import CONFIGS, HARD_TIMES, ROWS, inputs
 
 CALLS = [*FOUR, ROWS["ode_step"], ROWS["convert_prediction (v, score)"], ROWS["convert_state (rf, vp)"]]
 pytestmark = pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered:RuntimeWarning")
 
 
-@pytest.fixture(autouse=True)
-def _without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_jax.JaxBackend, "has_float64", lambda self, device: False)
+
+
+without_float64 = pytest.mark.usefixtures("simulated")
 
 
 def optimized(call: Any, *arguments: Any) -> Any:
@@ -35,6 +39,7 @@ def given(row: Any) -> list[Any]:
     return [x.astype(np.float32) for x in inputs(row, 256)]
 
 
+@without_float64
 @pytest.mark.slow
 def test_an_optimizing_compiler_leaves_numpys_bits() -> None:
     found = optimized(lambda *each: [row(*x) for row, x in zip(CALLS, each, strict=True)], *map(given, CALLS))
@@ -44,17 +49,15 @@ def test_an_optimizing_compiler_leaves_numpys_bits() -> None:
     fused = optimized(lambda x, y: x * y + x, x, y)
     assert np.count_nonzero(np.asarray(fused) != x * y + x) > 0.1 * x.size  # the same compiler fuses this
 
+    def calls_at_floats(x: Any, y: Any) -> list[Any]:
+        times = (*HARD_TIMES[::3].tolist(), 0.7)
+        return [call(x, y, t) for t in times for call in (*TWO, lambda x, y, t: rf.ode_step(x, y, t, 0.1))]
 
-@pytest.mark.slow
-def test_an_optimizing_compiler_leaves_numpys_bits_if_the_time_is_a_float() -> None:
-    x, y, _ = given(TWO[0])
-    times = (*HARD_TIMES[::3].tolist(), 0.7)
-    calls = [*TWO, lambda x, y, t: rf.ode_step(x, y, t, 0.1)]
-    found = optimized(lambda x, y: [call(x, y, t) for t in times for call in calls], x, y)
-    for got, wanted in zip(found, [call(x, y, t) for t in times for call in calls], strict=True):
+    for got, wanted in zip(optimized(calls_at_floats, x, y), calls_at_floats(x, y), strict=True):
         assert_same_bits(np.asarray(got), wanted)
 
 
+@without_float64
 def test_16_bit_results_are_float64_rounded_through_float32() -> None:
     for dtype in (jnp.bfloat16, jnp.float16):
         x, y, _ = arrays(16, 50, dtype=dtype)
@@ -64,6 +67,7 @@ def test_16_bit_results_are_float64_rounded_through_float32() -> None:
             np.testing.assert_array_equal(got, row(*wide, 0.7).astype(dtype))
 
 
+@without_float64
 def test_nothing_is_compiled_anew_for_another_float() -> None:
     x, y, _ = arrays(4, 6)
     rf.add_noise(x, y, 0.1)
@@ -72,15 +76,7 @@ def test_nothing_is_compiled_anew_for_another_float() -> None:
     assert _jax._evaluate_on_words._cache_size() == before > 0
 
 
-def test_leading_halves_have_12_bits() -> None:
-    rng = np.random.default_rng(8)
-    whole = np.concatenate([rng.standard_normal(10**5), 2 - rng.uniform(0, 2.0**-10, 10**5)]).astype(np.float32)
-    high = np.asarray(_jax.BACKEND.float32.leading(jnp.asarray(whole)))
-    unit = np.spacing(np.abs(whole)) * np.float32(2**12)
-    assert np.array_equal(np.round(high / unit) * unit, high)
-    assert np.all(np.abs(whole - high) <= unit / 2)
-
-
+@without_float64
 def test_calls_trace_and_are_differentiable() -> None:
     x, y, t = arrays(4, 5)
     gradients = jax.jit(lambda *x: [jax.grad(lambda *x, r=row: r(*x).sum(), (0, 1, 2))(*x) for row in TWO])(x, y, t)
@@ -91,3 +87,40 @@ def test_calls_trace_and_are_differentiable() -> None:
             np.testing.assert_allclose(got, wanted.sum(1) if at == 2 else wanted, rtol=1e-5, atol=1e-5)
     mapped = jax.vmap(TWO[1])(x, y, t)
     np.testing.assert_array_equal(mapped, TWO[1](*map(np.asarray, (x, y, t))))
+
+
+# Platforms without float64
+
+
+def test_samples_without_float64_are_those_with_it_and_no_program_has_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    def samples(key: jax.Array) -> list[jax.Array]:
+        return [
+            *(rf.sample_timesteps((5, 2), config, rng=key) for config in CONFIGS[::3]),
+            *rf.sample_timestep_pairs(10, CONFIGS[6], rng=key, dtype=jnp.bfloat16, stratified=True),
+        ]
+
+    def formulas(x: Any, y: Any, t: Any) -> list[Any]:
+        return [rf.x0_to_eps(x, y, t), rf.ode_step(x, y, t, 0.1), rf.shift_timesteps(t, 3.0)]
+
+    key = jax.random.key(0)
+    wanted = samples(key)
+    monkeypatch.setattr(_jax, "_computes_float64", lambda platform: False)
+    jax.clear_caches()
+    for got in (samples(key), jax.jit(samples)(key), [t[0] for t in jax.vmap(samples)(key[None])]):
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert isinstance(ours, jax.Array)
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_allclose(ours.astype(jnp.float32), theirs.astype(jnp.float32), rtol=2e-7)
+    for program in (jax.jit(samples).lower(key), jax.jit(formulas).lower(*arrays(4, 3))):
+        assert "f64" not in program.as_text()
+
+
+def test_an_unknown_platform_has_float64_if_it_compiles_a_program_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = SingleDeviceSharding(jax.devices()[0])
+    assert _jax._compiles_float64(here)
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "devices", lambda platform: [next(iter(here.device_set))])
+        assert _jax._computes_float64("tpu")
+        patched.setattr(jax, "jit", lambda *_, **__: 1 / 0)  # each platform raises an error of its own
+        assert not _jax._computes_float64("metal")
+    _jax._computes_float64.cache_clear()

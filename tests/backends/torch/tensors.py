@@ -36,26 +36,22 @@ def times(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def inputs(shape: tuple[int, ...], *dtypes: torch.dtype, wanted: tuple[int, ...] = ()) -> list[Tensor]:
     """Two arrays and a time for each sample, new ones; those at the positions ``wanted`` require a gradient."""
-    values = randn(*shape, seed=1), randn(*shape, seed=2), times(*shape[:1])
-    chosen = dtypes or (torch.float32,) * 3
-    made = [x.to(dtype, copy=True) for x, dtype in zip(values, chosen, strict=True)]
-    return [x.requires_grad_(at in wanted) for at, x in enumerate(made)]
+    values = zip((randn(*shape, seed=1), randn(*shape, seed=2), times(*shape[:1])), dtypes or (None,) * 3, strict=True)
+    return [x.to(dtype, copy=True).requires_grad_(at in wanted) for at, (x, dtype) in enumerate(values)]
 
 
 @cache
 def laid_out(layout: str, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
     """Standard normal values in a memory layout, shared between tests."""
     x = randn(*shape, dtype=dtype, seed=seed)
-    last, size = shape[-1], x[0].numel()
-    made = {
-        "contiguous": lambda: x,
-        "channels_last": lambda: x.to(memory_format=torch.channels_last),
-        "permuted": lambda: x.movedim(0, -1).contiguous().movedim(-1, 0),
-        "strided": lambda: randn(2 * shape[0], *shape[1:-1], 3 * last, dtype=dtype, seed=seed)[::2, ..., 1::3],
-        "offset": lambda: randn(x.numel() + 1, dtype=dtype, seed=seed)[1:].view(shape),
-        "expanded": lambda: x[:1].expand(shape),
-        "one_value": lambda: x.flatten()[0].expand(shape),
-        # The last element of a sample is the first of the next one.
-        "overlapping": lambda: randn(x.numel(), dtype=dtype, seed=seed).as_strided(shape, (size - 1, *x.stride()[1:])),
-    }
-    return made[layout]()
+    if layout == "channels_last":
+        return x.to(memory_format=torch.channels_last)
+    if layout == "permuted":
+        return x.movedim(0, -1).contiguous().movedim(-1, 0)
+    if layout == "strided":
+        return x.new_zeros(2 * shape[0], *shape[1:-1], 3 * shape[-1])[::2, ..., 1::3].copy_(x)
+    if layout == "offset":
+        return x.new_zeros(x.numel() + 1)[1:].view(shape).copy_(x)
+    if layout == "overlapping":  # the last element of a sample is the first of the next one
+        return x.flatten().as_strided(shape, (x[0].numel() - 1, *x.stride()[1:]))
+    return {"contiguous": x, "expanded": x[:1].expand(shape), "one_value": x.flatten()[0].expand(shape)}[layout]

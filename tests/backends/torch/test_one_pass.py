@@ -1,10 +1,11 @@
-"""What may look at a large call, or interrupt it, while it computes in place in memory that it keeps."""
+"""The one pass over a large call: what may look at it or interrupt it, and the memory that it takes and keeps."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from contextlib import nullcontext
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,11 +15,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch, _torch_tensors
-from fastgen_rf.backends._torch_tensors import placed
 from tests.backends.torch.reference import (
     assert_rounded_once,
     assert_same_bits,
@@ -26,22 +25,12 @@ from tests.backends.torch.reference import (
     reference,
     reference_gradients,
 )
-from tests.backends.torch.tensors import FOUR, LARGE, ONE_BLOCK, SMALL, TWO, inputs, randn, times
+from tests.backends.torch.tensors import DTYPES, FOUR, LARGE, ONE_BLOCK, SMALL, TWO, every_size, inputs, randn, times
+from tests.catalogue import Row
+from tests.processes import run_alone
 
 large_sizes = pytest.mark.parametrize("shape", [ONE_BLOCK, LARGE], ids=["one block", "large"])
-
-
-@pytest.mark.parametrize("counted", ["forward", "backward"])
-@pytest.mark.parametrize("shape", [SMALL, ONE_BLOCK, LARGE], ids=str)
-def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: tuple[int, ...], counted: str) -> None:
-    """Selective checkpointing compares what the two passes save."""
-    for row in FOUR:
-        given, upstream = inputs(shape, wanted=(0, 1, 2)), randn(*shape, seed=3)
-        with FlopCounterMode(display=False) if counted == "forward" else nullcontext():
-            result = checkpoint(row, *given, use_reentrant=False)
-        with FlopCounterMode(display=False) if counted == "backward" else nullcontext():
-            ours = torch.autograd.grad(result, given, upstream, materialize_grads=True)
-        assert_rounded_once(ours, reference_gradients(row, given, upstream))
+OTHERS = randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(4)
 
 
 class Operations(TorchDispatchMode):
@@ -50,6 +39,19 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names = [*getattr(self, "names", []), str(function)]
         return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("counted", ["forward", "backward"])
+@every_size
+def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: tuple[int, ...], counted: str) -> None:
+    """Selective checkpointing compares what the two passes save."""
+    for row in FOUR:
+        given, upstream = inputs(shape, wanted=(0, 1, 2)), randn(*shape, seed=3)
+        with Operations() if counted == "forward" else nullcontext():
+            result = checkpoint(row, *given, use_reentrant=False)
+        with Operations() if counted == "backward" else nullcontext():
+            ours = torch.autograd.grad(result, given, upstream, materialize_grads=True)
+        assert_rounded_once(ours, reference_gradients(row, given, upstream))
 
 
 @large_sizes
@@ -71,9 +73,9 @@ class CallingInTheMiddle(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen += 1
         if self.seen == 10:
-            rf.x0_to_eps(randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(4))
+            rf.x0_to_eps(*OTHERS)
         result = function(*args, **(kwargs or {}))
-        if function in (torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div):
+        if function in (Tensor.add, Tensor.sub, Tensor.mul, Tensor.div):
             assert all(isinstance(x, (Tensor, float, int)) for x in (*args, result))
         return result
 
@@ -90,10 +92,7 @@ def test_a_function_mode_sees_tensors_and_may_call_the_library(shape: tuple[int,
 
 @pytest.mark.parametrize("framework", ["torch", "numpy"])
 def test_a_signal_handler_may_call_the_library(framework: str) -> None:
-    given, others = inputs(LARGE), [randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(4)]
-    expected = reference(TWO[0], *given)
-    if framework == "numpy":
-        given, others = [x.numpy() for x in given], [x.numpy() for x in others]
+    given, others = ([x if framework == "torch" else x.numpy() for x in arrays] for arrays in (inputs(LARGE), OTHERS))
     rf.x0_to_eps(*others)  # a handler cannot wait for an import that it interrupts
     handled, results = [], []
     before = signal.signal(signal.SIGALRM, lambda *_: handled.append(rf.x0_to_eps(*others)))
@@ -105,24 +104,87 @@ def test_a_signal_handler_may_call_the_library(framework: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert handled
+    expected = reference(TWO[0], *inputs(LARGE))
     assert all(torch.equal(torch.as_tensor(result), expected) for result in results)
 
 
-@pytest.mark.parametrize("pre_dispatch", [False, True])
-def test_a_traced_graph_does_not_hold_the_memory_that_is_kept(pre_dispatch: bool) -> None:
-    graph = make_fx(rf.x0_to_eps, pre_dispatch=pre_dispatch)(*inputs(LARGE))
-    held = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
-    assert all(x.numel() <= 1 for x in held)
-    others = [randn(*LARGE, seed=3), randn(*LARGE, seed=4), times(4)]
-    assert_same_bits(graph(*others), reference(TWO[1], *others))
-
-
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
-def test_jit_trace_records_the_formula() -> None:
-    traced = torch.jit.trace(rf.x0_to_eps, tuple(inputs(LARGE)), check_trace=False)
-    assert "aten::copy_" not in str(traced.graph)  # into the memory that is kept
-    others = [randn(*LARGE, seed=3), randn(*LARGE, seed=4), times(4)]
-    assert_same_bits(traced(*others), reference(TWO[1], *others))
+@pytest.mark.parametrize("how", ["make_fx", "make_fx before dispatch", "jit.trace"])
+def test_a_traced_program_does_not_hold_the_memory_that_is_kept(how: str) -> None:
+    if how == "jit.trace":
+        traced = torch.jit.trace(rf.x0_to_eps, tuple(inputs(LARGE)), check_trace=False)
+        assert "aten::copy_" not in str(traced.graph)
+    else:
+        traced = make_fx(rf.x0_to_eps, pre_dispatch=how != "make_fx")(*inputs(LARGE))
+        held = [getattr(traced, node.target) for node in traced.graph.nodes if node.op == "get_attr"]
+        assert all(x.numel() <= 1 for x in held)
+    assert_same_bits(traced(*OTHERS), reference(TWO[1], *OTHERS))
+
+
+# Memory
+
+every_row = pytest.mark.parametrize("row", FOUR, ids=lambda row: row.name)
+
+
+def saved_by(row: Row, dtype: torch.dtype, wanted: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """The arguments of a large call, and the tensors that its graph keeps until its backward pass."""
+    saved: list[Tensor] = []
+    given = inputs(LARGE, dtype, dtype, torch.float32, wanted=wanted)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
+        assert row(*given).requires_grad
+    return given, saved
+
+
+@every_row
+def test_nothing_as_large_as_the_arrays_is_saved_if_t_needs_no_gradient(row: Row) -> None:
+    for dtype, wanted in product(DTYPES, ((0,), (1,), (0, 1))):
+        _, saved = saved_by(row, dtype, wanted)
+        assert sum(x.untyped_storage().nbytes() for x in saved) <= 1024
+
+
+@every_row
+def test_the_arrays_themselves_are_saved_if_t_needs_a_gradient(row: Row) -> None:
+    needed = 1 if row.name in ("pred_x0_from_flow", "convert_prediction (v, v_vp)") else 2
+    for dtype, wanted in product(DTYPES, ((2,), (0, 2), (1, 2), (0, 1, 2))):
+        given, saved = saved_by(row, dtype, wanted)
+        assert sorted(x.data_ptr() for x in saved if x.numel() > 4) == sorted(x.data_ptr() for x in given[:needed])
+
+
+PEAK = """
+import re, sys, torch
+from pathlib import Path
+import fastgen_rf as rf
+def peak():  # ru_maxrss would start from the parent's
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+dtype = getattr(torch, sys.argv[1])
+first, second = (torch.empty(8, 16, 21, 60, 104, dtype=dtype).normal_() for _ in range(2))
+t = torch.rand(8)
+rf.pred_noise_to_pred_x0(first[:1, :4].contiguous(), second[:1, :4].contiguous(), t[:1])
+Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of making the inputs
+before = peak()
+result = rf.pred_noise_to_pred_x0(first, second, t)
+print((peak() - before) / (result.numel() * result.element_size()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_call_takes_at_most_a_quarter_of_its_result_besides_it(dtype: str) -> None:
+    assert 0.9 < float(run_alone(PEAK, dtype)) <= 1.25
+
+
+def test_a_backward_pass_takes_a_large_t_block_by_block_and_for_the_wanted_gradient_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks: list[int] = []
+    mul = torch.mul
+    monkeypatch.setattr(torch, "mul", lambda x, y, out: blocks.append(y.numel()) or mul(x, y, out=out))
+    first, second, _ = inputs(LARGE, wanted=(0,))
+    t = times(*LARGE).double()
+    check_gradients(TWO[1], [first, second, t])
+    assert sum(blocks) == t.numel()
+    assert max(blocks) < t.numel() / 2
 
 
 # What a CPU can show of devices with kernels
@@ -134,7 +196,7 @@ def test_sums_on_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_torch_tensors, "blocks", lambda *x: [seen.append(1) or index for index in blocks(*x)])
     monkeypatch.setattr(_torch_tensors, "_BLOCK_ON_DEVICE", 2**12)
     for row in FOUR[:3]:
-        with FlopCounterMode(display=False):  # what watches gets single operations, as on a device
+        with Operations():  # what watches gets single operations, as on a device
             check_gradients(row, inputs(LARGE, wanted=(0, 1, 2)))
     assert len(seen) >= 3 * 4
 
@@ -150,6 +212,6 @@ def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.Monk
 
 def test_a_time_that_is_moved_to_a_device_passes_its_gradient_on() -> None:
     t = torch.tensor(0.25, requires_grad=True)
-    moved = placed(t, torch.device("cpu", 0))
+    moved = _torch_tensors.placed(t, torch.device("cpu", 0))
     (gradient,) = torch.autograd.grad(3 * moved, t)
     assert (float(moved.detach()), float(gradient)) == (0.25, 3)

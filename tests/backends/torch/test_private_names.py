@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._torch import TorchBackend
-from tests.backends.torch.reference import assert_same_bits, reference
+from tests.backends.torch.reference import assert_same_bits, check, check_gradients, reference
 from tests.backends.torch.tensors import LARGE, SMALL, inputs
 from tests.catalogue import ROWS
 from tests.processes import run_alone
@@ -29,49 +29,32 @@ NAMES: dict[str, tuple[Any, Callable[[Tensor], bool]]] = {  # what it belongs to
     "is_legacy_batchedtensor": (torch._C._functorch, internals.in_old_vmap),
     "_len_torch_dispatch_stack_pre_dispatch": (importlib.import_module("torch._ops"), internals.follows),
     "_is_zerotensor": (torch, internals.is_zero_tensor),
+    "_current_level": (forward_ad, internals.follows),
 }
 
 
-@pytest.fixture(params=NAMES)
-def _without_a_name(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Look the names up again where one is missing; torch, which needs them, gets it back before the test."""
-    owner, question = NAMES[request.param]
-    assert not question(torch.ones(1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(owner, request.param)
-        importlib.reload(internals)
-    assert question(torch.ones(1))
-    yield
-    importlib.reload(internals)
-    assert not question(torch.ones(1))
-
-
-def check_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check values and gradients of small and large arrays, and values where float64 is emulated."""
-    row = ROWS["x0_to_eps"]
-    for shape in (SMALL, LARGE):
-        given = inputs(shape, wanted=(0, 1, 2))
-        ours, plain = row(*given), reference(row, *given)
-        assert_same_bits(ours.detach(), plain.detach())
-        for actual, expected in zip(*(torch.autograd.grad(x.sum(), given) for x in (ours, plain)), strict=True):
-            torch.testing.assert_close(actual, expected)
-    given = inputs(SMALL)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_release_of_torch_may_drop_any_private_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, question = NAMES[name]
+    row, given, x = ROWS["x0_to_eps"], inputs(SMALL), torch.ones(1)
     expected = reference(row, *given)
-    monkeypatch.setattr(TorchBackend, "has_float64", lambda self, device: False)
-    assert_same_bits(row(*given), expected)
-    assert_same_bits(torch.func.vmap(row)(*given), expected)
-
-
-@pytest.mark.usefixtures("_without_a_name")
-def test_a_release_of_torch_may_drop_any_private_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_calls(monkeypatch)
-
-
-def test_a_release_of_torch_may_drop_the_level_of_forward_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not internals.follows(torch.ones(1))
-    monkeypatch.delattr(forward_ad, "_current_level")
-    assert internals.follows(torch.ones(1))
-    check_calls(monkeypatch)
+    assert not question(x)
+    monkeypatch.delattr(owner, name)
+    try:
+        importlib.reload(internals)
+        assert question(x)
+        if name != "_current_level":
+            monkeypatch.undo()  # torch itself needs the name; the module has looked it up without finding it
+        for shape in (SMALL, LARGE):
+            check(row, *inputs(shape))
+            check_gradients(row, inputs(shape, wanted=(0, 1, 2)))
+        monkeypatch.setattr(TorchBackend, "has_float64", lambda self, device: False)
+        assert_same_bits(row(*given), expected)
+        assert_same_bits(torch.func.vmap(row)(*given), expected)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(internals)
+    assert not question(x)
 
 
 def test_no_other_module_uses_a_private_name() -> None:

@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import fastgen_rf as rf
+from tests import processes
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
+PROGRAM = """
+import os, runpy, sys
+rank, world, _, port, *command = sys.argv[1:]
+os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+sys.argv = command
+runpy.run_path(command[0], run_name="__main__")
+"""
 
-def on_two_ranks(*command: str) -> str:
+
+def on_two_ranks(folder: Path, program: Path, *arguments: str) -> str:
     """Run a program in two processes, joined by gloo, and return what rank 0 prints."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(rf.__file__).parents[1])}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | shared | hidden | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        printed = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, text in zip(processes, printed, strict=True):
-        assert process.returncode == 0, text
-    return printed[0]
+    given = (str(processes.free_port()), str(program), *arguments)
+    processes.run(PROGRAM, 2, folder, *given, seconds=240, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+    return (folder / "output-0.txt").read_text()
 
 
 DTENSOR = """
-import os, sys, torch
+import os, torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -76,8 +62,10 @@ os._exit(0)  # one in ten times a thread that torch leaves behind aborts the int
 """
 
 
-def test_dtensors_over_two_processes_have_the_bits_and_gradients_of_one() -> None:
-    assert on_two_ranks("-c", DTENSOR).strip() == "same"
+def test_dtensors_over_two_processes_have_the_bits_and_gradients_of_one(tmp_path: Path) -> None:
+    program = tmp_path / "dtensor.py"
+    program.write_text(DTENSOR)
+    assert on_two_ranks(tmp_path, program).strip() == "same"
 
 
 def test_the_ddp_recipe_resumes_from_a_checkpoint_of_one_process(tmp_path: Path) -> None:
@@ -97,15 +85,15 @@ def test_the_ddp_recipe_resumes_from_a_checkpoint_of_one_process(tmp_path: Path)
         optimizer.step()
 
     options = ("--checkpoint", str(tmp_path / "run.pt"), "--steps", "2", "--compiler", "aot_eager")
-    assert "step 4" in on_two_ranks(str(EXAMPLES / "train_ddp.py"), *options)
+    assert "step 4" in on_two_ranks(tmp_path, EXAMPLES / "train_ddp.py", *options)
     saved = torch.load(tmp_path / "run.pt")
     assert torch.equal(saved["rng"], rng.get_state())
     for name, value in module.state_dict().items():
         torch.testing.assert_close(saved["module"][name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_the_fsdp_recipe_trains() -> None:
-    printed = on_two_ranks(str(EXAMPLES / "train_fsdp.py"))
+def test_the_fsdp_recipe_trains(tmp_path: Path) -> None:
+    printed = on_two_ranks(tmp_path, EXAMPLES / "train_fsdp.py")
     assert "(Shard(dim=0),) and the same bits: True" in printed
     (loss,) = re.findall(r"loss ([\d.]+);", printed)
     assert 0 < float(loss) < 3  # the variance of the flow is 2

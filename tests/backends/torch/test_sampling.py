@@ -1,112 +1,94 @@
-"""Samplers on PyTorch: generators, seeds, devices and dtypes."""
+"""Samplers on PyTorch: generators, devices, dtypes, and the table that entries of a t_list are taken from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import fastgen_rf as rf
+from fastgen_rf.backends import _torch_tensors
 
 CFG = rf.SampleTimestepConfig()
-T_LIST = (1.0, 0.75, 0.5, 0.0)
+T_LIST = (1.0, 0.75, 0.5, 0.25, 0.0)
 SAMPLERS = {
     "times": lambda **k: rf.sample_timesteps(64, CFG, **k),
     "pairs": lambda **k: rf.sample_timestep_pairs(64, CFG, **k)[1],
     "t_list": lambda **k: rf.sample_from_t_list(64, T_LIST, **k),
 }
 every_sampler = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=list(SAMPLERS))
-
-
-@pytest.fixture(autouse=True)
-def _leave_the_global_generator_alone() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        yield
+times = SAMPLERS["times"]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def times(**names: Any) -> Any:
-    return rf.sample_timesteps(64, CFG, **names)
-
-
-# Generators and seeds
-
-
-def test_samples_are_the_quantiles_of_the_generators_uniforms() -> None:
-    cfg = rf.SampleTimestepConfig("lognormal")
-    t = rf.sample_timesteps(1000, cfg, rng=seeded(3), dtype=torch.float64)
-    u = torch.rand(1000, dtype=torch.float64, generator=seeded(3))
-    torch.testing.assert_close(t, torch.from_numpy(rf.timestep_quantile(u.numpy(), cfg)), rtol=1e-13, atol=0)
+# Generators
 
 
 @every_sampler
-def test_a_generator_advances_and_its_state_brings_a_sample_back(sample: Any) -> None:
+def test_a_generator_advances_its_state_brings_a_sample_back_and_an_int_seeds_a_new_one(sample: Any) -> None:
     generator = seeded()
     state = generator.get_state()
     first, second = sample(rng=generator), sample(rng=generator)
     assert not torch.equal(first, second)
     generator.set_state(state)
     assert torch.equal(sample(rng=generator), first)
+    for seed in (0, 2**32 - 1):  # the largest that torch's generators do not cut
+        assert torch.equal(sample(rng=seed, xp=torch), sample(rng=seeded(seed)))
 
 
 @every_sampler
 def test_only_a_call_without_rng_uses_the_global_generator(sample: Any) -> None:
-    torch.manual_seed(11)
-    before = torch.get_rng_state()
-    sample(rng=seeded())
-    sample(rng=7, xp=torch)
-    assert torch.equal(torch.get_rng_state(), before)
-    first, second = sample(xp=torch), sample(xp=torch)
-    assert not torch.equal(first, second)
-    torch.manual_seed(11)
-    assert torch.equal(sample(xp=torch), first)
-    assert torch.equal(sample(xp=torch), second)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        before = torch.get_rng_state()
+        sample(rng=seeded())
+        sample(rng=7, xp=torch)
+        assert torch.equal(torch.get_rng_state(), before)
+        first, second = sample(xp=torch), sample(xp=torch)
+        assert not torch.equal(first, second)
+        torch.manual_seed(11)
+        assert torch.equal(sample(xp=torch), first)
 
 
-@every_sampler
-def test_an_int_is_the_seed_of_a_new_generator(sample: Any) -> None:
-    assert torch.equal(sample(rng=5, xp=torch), sample(rng=seeded(5)))
-    assert torch.equal(sample(rng=2**32 - 1, xp=torch), sample(rng=seeded(2**32 - 1)))
-    assert not torch.equal(sample(rng=5, xp=torch), sample(rng=6, xp=torch))
-
-
-@every_sampler
-def test_every_bit_of_a_long_seed_counts(sample: Any) -> None:
-    """Generators on the CPU ignore all but 32 bits of a seed, so NumPy's takes a longer one."""
-    for seed in (2**32, 2**32 + 1, 2**200):
-        assert np.array_equal(sample(rng=seed, xp=torch).numpy(), sample(rng=seed, xp=np, dtype=np.float32))
-
-
-@every_sampler
-def test_a_numpy_generator_gives_numpys_samples_rounded_once(sample: Any) -> None:
-    wide = sample(rng=np.random.default_rng(2), dtype=torch.float64)
-    assert np.array_equal(wide.numpy(), sample(rng=np.random.default_rng(2), dtype=np.float64))
-    for dtype in (torch.float32, torch.bfloat16):
-        assert torch.equal(sample(rng=np.random.default_rng(2), dtype=dtype), wide.to(dtype))
-
-
-# The framework, the dtype and the device of a sample
+# Dtypes and devices
 
 
 def test_a_sample_is_float32_whatever_the_default_dtype_is() -> None:
     expected = times(rng=seeded())
-    equal = {"equal": 0.333, "stratified": True, "dtype": torch.float64}
     for default in (torch.float64, torch.bfloat16, torch.float16):
         torch.set_default_dtype(default)
         try:
             t = times(rng=seeded())
-            larger, smaller = rf.sample_timestep_pairs(1000, CFG, rng=seeded(), **equal)
+            pairs = rf.sample_timestep_pairs(1000, CFG, rng=seeded(), equal=0.333, stratified=True, dtype=torch.float64)
         finally:
             torch.set_default_dtype(torch.float32)
         assert t.dtype == torch.float32
         assert torch.equal(t, expected)
-        assert int((larger == smaller).sum()) == 333
+        assert int((pairs[0] == pairs[1]).sum()) == 333
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"),
+    [
+        (torch.float8_e4m3fn, 1 - 2.0**-4),
+        (torch.float8_e5m2, 1 - 2.0**-3),
+        (torch.float8_e4m3fnuz, 1 - 2.0**-4),
+        (torch.float8_e5m2fnuz, 1 - 2.0**-3),
+    ],
+    ids=str,
+)
+def test_float8_samples_stay_below_1_and_entries_come_with_their_index(dtype: torch.dtype, largest: float) -> None:
+    assert rf.rf_alpha(torch.tensor([0.0, 0.25, 0.875, 1.0]).to(dtype)).float().tolist() == [1.0, 0.75, 0.125, 0.0]
+    assert rf.sample_timesteps(4000, CFG, rng=seeded(), dtype=dtype).float().max() == largest
+    t, index = rf.sample_from_t_list(64, T_LIST, rng=0, xp=torch, dtype=dtype, return_index=True)
+    assert (t.dtype, index.dtype) == (dtype, torch.int32)
+    assert t.float().tolist() == [T_LIST[i] for i in index.tolist()]
 
 
 def test_the_device_is_the_one_asked_for_else_the_generators_else_the_default() -> None:
@@ -115,18 +97,60 @@ def test_the_device_is_the_one_asked_for_else_the_generators_else_the_default() 
         assert times(**names).device == torch.device("cpu")
     with torch.device("meta"):
         assert times(xp=torch).device.type == "meta"
-        assert times(rng=5, xp=torch, device="cpu").device.type == "cpu"
-        assert times(rng=numpys, xp=torch, device="cpu").device.type == "cpu"
+        for rng in (5, numpys):
+            assert times(rng=rng, xp=torch, device="cpu").device.type == "cpu"
         assert times(rng=seeded()).device.type == "cpu"
-    for device in ("cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)):
+    for device in ("cpu", "cpu:0", torch.device("cpu", 0)):
         assert torch.equal(times(rng=seeded(), device=device), times(rng=seeded()))
     assert times(rng=numpys, xp=torch, device="meta").device.type == "meta"
     with pytest.raises(ValueError, match=r"device must be a torch.device or its name, such as 'cuda:0', got 'nowhere'"):
         times(xp=torch, device="nowhere")
+    for device in ("meta", "cpu:1"):
+        with pytest.raises(ValueError, match=f"rng and device must agree, got a generator on cpu and device {device}"):
+            times(rng=seeded(), device=device)
 
 
-def test_the_generators_device_and_a_different_one_are_an_error() -> None:
-    with pytest.raises(ValueError, match="rng and device must agree, got a generator on cpu and device meta"):
-        times(rng=seeded(), device="meta")
-    with pytest.raises(ValueError, match="rng and device must agree, got a generator on cpu and device cpu:1"):
-        times(rng=seeded(), device="cpu:1")
+def test_a_t_list_without_values_is_a_type_error_that_says_that_it_is_static() -> None:
+    def draw(t_list: Any) -> Any:
+        return rf.sample_from_t_list(3, t_list, xp=torch)
+
+    entries = torch.tensor([T_LIST])
+    for call in (lambda: draw(entries[0].to("meta")), lambda: torch.func.vmap(draw)(entries)):
+        with pytest.raises(TypeError, match=r"^t_list must be a sequence of floats, got (.|\n)*; t_list is static"):
+            call()
+
+
+# The table that entries of a t_list are taken from, on an accelerator. Its stand-in is "meta", which has no values.
+
+
+def table() -> Any:
+    return _torch_tensors.table(T_LIST, torch.float32, torch.device("meta"))
+
+
+def test_a_table_is_filled_from_numbers_without_a_copy_from_the_host() -> None:
+    filled = _torch_tensors._filled(T_LIST, torch.float32, torch.device("cpu"))
+    assert (filled.dtype, filled.tolist()) == (torch.float32, list(T_LIST))
+    assert table().device.type == "meta"
+
+
+def test_a_plain_table_is_kept_for_each_stream_and_serves_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = ["first"]
+    monkeypatch.setattr(_torch_tensors, "_KEEPS_TABLES", ("meta",))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream[-1])
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    _torch_tensors._kept_table.cache_clear()
+    with torch.inference_mode():
+        kept = table()
+    assert not kept.is_inference()
+    assert table() is kept
+    stream.append("second")  # which might read the table before the first stream has filled it
+    assert table() is not kept
+    stream.pop()
+    with FakeTensorMode():
+        assert isinstance(table(), FakeTensor)
+    mapped: list[Any] = []
+    torch.func.vmap(lambda x: (mapped.append(table()), x)[1])(torch.zeros(2))
+    assert mapped[0] is not kept
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert table() is not kept  # a graph reads its memory at each replay, and owns it
+    assert _torch_tensors._kept_table.cache_info().currsize == 2

@@ -1,4 +1,4 @@
-"""PyTorch on a device without float64 (MPS), simulated on the CPU: what test_same_bits.py does not go into."""
+"""PyTorch on a device without float64 (MPS), simulated on the CPU, and how such a device is found."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 import torch
 import torch._inductor.config as inductor
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._vmap_internals import _vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgen_rf as rf
+from fastgen_rf.backends import _torch_tensors
 from fastgen_rf.backends._torch import BACKEND, TorchBackend
 from tests.backends.torch.reference import assert_same_bits, gradients, reference_gradients
-from tests.backends.torch.tensors import FOUR, SMALL, inputs, randn, times
+from tests.backends.torch.tensors import FOUR, SMALL, TWO, inputs, randn
 from tests.catalogue import HARD_TIMES, ROWS
 
 # torch's compiler uses what torch deprecates itself.
@@ -27,10 +29,13 @@ every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, t
 ROWS_HERE = [*FOUR, ROWS["convert_prediction (v, score)"]]
 
 
-@pytest.fixture(autouse=True)
-def _without_float64() -> Iterator[None]:
+@pytest.fixture
+def simulated() -> Iterator[None]:
     with mock.patch.object(TorchBackend, "has_float64", lambda self, device: False):
         yield
+
+
+without_float64 = pytest.mark.usefixtures("simulated")
 
 
 def numpys(row: Any, *given: Any) -> Tensor:
@@ -50,24 +55,21 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
+@without_float64
 @every_dtype
 def test_results_are_float64s_and_no_float64_is_used(dtype: torch.dtype) -> None:
-    for row in ROWS_HERE:
-        x, y, t = inputs((4, 5000), dtype, dtype, torch.float32)
-        for time in (t, *HARD_TIMES.tolist()):
-            with NoFloat64():
-                watched = row(x, y, time)
-            for result in (watched, row(x, y, time)):
-                assert torch.equal(result, numpys(row, x, y, time))
+    x, y, t = inputs((4, 5000), dtype, dtype, torch.float32)
+    calls = [(row, (x, y, time)) for row in ROWS_HERE for time in (t, *HARD_TIMES.tolist())]
+    for name, pair in product(("ode_step", "flow_step"), ((t, 0.1), (0.7, t), (0.7, 0.3))):
+        calls.append((ROWS[name], (x, y, *pair)))
+    for row, given in calls:
+        with NoFloat64():
+            watched = row(*given)
+        for result in (watched, row(*given)):
+            assert torch.equal(result, numpys(row, *given))
 
 
-def test_either_time_of_a_step_may_be_a_float() -> None:
-    x, y, t = inputs((4, 5000))
-    for row in (ROWS["ode_step"], ROWS["flow_step"]):
-        for pair in ((t, 0.1), (0.7, t), (0.7, 0.3)):
-            assert_same_bits(row(x, y, *pair), numpys(row, x, y, *pair))
-
-
+@without_float64
 def test_gradients_have_the_precision_of_float32() -> None:
     for row in FOUR:
         given, weight = inputs(SMALL, wanted=(0, 1, 2)), randn(*SMALL, seed=3)
@@ -77,50 +79,47 @@ def test_gradients_have_the_precision_of_float32() -> None:
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))
 
 
-def test_vmap() -> None:
-    for row, axes in product(ROWS_HERE, [(0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)]):
-        given = [x if axis == 0 else x[0] for x, axis in zip(inputs((4, 5000)), axes, strict=True)]
-        whole = [x if axis == 0 else x.expand(4, *x.shape) for x, axis in zip(given, axes, strict=True)]
-        assert torch.equal(torch.func.vmap(row, in_dims=axes)(*given), numpys(row, *whole))
-
-
-def test_the_vmap_of_batched_gradients() -> None:
+@without_float64
+def test_vmap_and_that_of_batched_gradients() -> None:
     x, y, t = inputs((4, 5000))
-    got = _vmap(lambda a, b: rf.add_noise(a, b, 0.3))(x[None], y[None])[0]
-    assert_same_bits(got, numpys(FOUR[0], x, y, 0.3))
+    for row, axes in product(ROWS_HERE, [(0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)]):
+        given = [a if axis == 0 else a[0] for a, axis in zip((x, y, t), axes, strict=True)]
+        whole = [a if axis == 0 else a.expand(4, *a.shape) for a, axis in zip(given, axes, strict=True)]
+        assert torch.equal(torch.func.vmap(row, in_dims=axes)(*given), numpys(row, *whole))
+    assert_same_bits(_vmap(lambda a, b: rf.add_noise(a, b, 0.3))(x[None], y[None])[0], numpys(FOUR[0], x, y, 0.3))
     options = {"vectorize": True, "strategy": "forward-mode"}
     slopes = torch.autograd.functional.jacobian(lambda x0: rf.add_noise(x0, y[:, :4], t), x[:, :4], **options)
     assert torch.equal(slopes.reshape(16, 16).diag().reshape(4, 4), (1 - t)[:, None].expand(4, 4))
 
 
-def test_the_leading_part_of_a_number_has_12_bits() -> None:
-    values = torch.cat([randn(100_000), 2 - 2.0**-10 * times(100_000)])
-    unit = torch.from_numpy(np.spacing(values.abs().numpy()) * np.float32(2**12))
-    for mode in (torch.no_grad, NoFloat64):  # two implementations
-        with mode():
-            high = BACKEND.float32.leading(values)
-        assert torch.equal((high / unit).round() * unit, high)
-        assert ((values - high).abs() <= unit / 2).all()
-
-
+@without_float64
 @every_dtype
 def test_samples_are_the_quantiles_of_48_random_bits(dtype: torch.dtype) -> None:
     cfg = rf.SampleTimestepConfig("logitnormal", min_t=0.125, max_t=0.875)
-    t, r = rf.sample_timestep_pairs((4, 250), cfg, equal=0.5, rng=5, xp=torch, dtype=dtype)
+    t, r = rf.sample_timestep_pairs((4, 250), cfg, equal=0.0, rng=5, xp=torch, dtype=dtype)
     generator = torch.Generator().manual_seed(5)
     high, low = torch.randint(2**24, (2, 3, 1000), dtype=torch.int32, generator=generator).double()
     u = high * 2.0**-24 + low * 2.0**-48
-    first, second = (torch.from_numpy(rf.timestep_quantile(each.numpy(), cfg)) for each in u[:2])
-    larger = torch.maximum(first, second)
-    smaller = torch.where(u[2] < 0.5, larger, torch.minimum(first, second))
-    for time, exact in ((t, larger), (r, smaller)):
+    two = torch.from_numpy(rf.timestep_quantile(u[:2].numpy(), cfg))
+    for time, exact in ((t, two.amax(0)), (r, two.amin(0))):
         assert_same_bits(time.flatten(), exact.to(dtype))
 
 
+@without_float64
+@pytest.mark.parametrize("call", [rf.x0_to_eps, lambda x, y, t: rf.ode_step(x, y, t, 0.1)])
+def test_a_compiled_float_that_changes_gives_the_eager_bits(call: Any) -> None:
+    torch.compiler.reset()
+    x, y, _ = inputs(SMALL)
+    again = torch.compile(call, fullgraph=True, backend="aot_eager")
+    for value in (0.3, 0.5, 0.7):
+        assert torch.equal(again(x, y, value), call(x, y, value))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["add_noise", "x0_to_eps", "convert_prediction (v, v_vp)"])
-def test_a_compiler_that_contracts_products_and_sums_leaves_the_results_alone(name: str) -> None:
-    row, (a, b, t) = ROWS[name], inputs((64, 400))
+@without_float64
+@pytest.mark.parametrize("row", [*TWO, FOUR[3]], ids=lambda row: row.name)
+def test_a_compiler_that_contracts_products_and_sums_leaves_the_results_alone(row: Any) -> None:
+    a, b, t = inputs((64, 400))
     torch.compiler.reset()
     # The threshold keeps inductor from repeating what is made of t, which would take minutes to compile.
     with inductor.patch({"cpp.enable_floating_point_contract_flag": "fast", "realize_opcount_threshold": 6}):
@@ -128,3 +127,68 @@ def test_a_compiler_that_contracts_products_and_sums_leaves_the_results_alone(na
         result, contracted = call(a, b, t)
     assert_same_bits(result, numpys(row, a, b, t))
     assert (contracted != a * b + a).double().mean() > 0.1
+
+
+# Whether a device computes in float64: by its capability, or by asking it once
+
+
+@pytest.fixture
+def nothing_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch_tensors, "_found", {})
+
+
+asked_anew = pytest.mark.usefixtures("nothing_found")
+
+
+@asked_anew
+def test_a_device_type_that_decides_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch_tensors, "_computes_float64", pytest.fail)
+    has = {name: BACKEND.has_float64(torch.device(name)) for name in ("cpu", "cpu:0", "cuda:1", "meta", "mps")}
+    assert has == {"cpu": True, "cpu:0": True, "cuda:1": True, "meta": True, "mps": False}
+
+
+@asked_anew
+def test_an_intel_gpu_has_float64_where_its_capability_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def capability(device: torch.device) -> dict[str, bool]:
+        if device.index is None:
+            raise RuntimeError("no driver")
+        return {"has_fp64": device.index == 1}
+
+    monkeypatch.setattr(torch.xpu, "get_device_capability", capability)
+    has = [BACKEND.has_float64(torch.device(name)) for name in ("xpu:1", "xpu:0", "xpu", "hpu")]
+    assert has == [True, False, False, False]  # this build of torch has no hpu to ask
+
+
+class Unknown:
+    """A device of a type that the library does not know, whose tensors are the CPU's."""
+
+    type = "unknown"
+
+
+@asked_anew
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_an_unknown_device_is_asked_once_by_a_sum(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    asked, ones, device = [], torch.ones, Unknown()
+
+    def ones_there(*shape: Any, device: Any, **options: Any) -> Tensor:
+        asked.append(device)
+        return ones((), dtype=dtype)  # a device may take float64 for float32
+
+    monkeypatch.setattr(torch, "ones", ones_there)
+    with FakeTensorMode():  # under which nothing is computed that would tell: float32 always serves
+        assert not BACKEND.has_float64(device)
+    assert [BACKEND.has_float64(device) for _ in range(3)] == [dtype == torch.float64] * 3
+    assert asked == [device]
+
+
+@asked_anew
+@pytest.mark.slow
+def test_a_compiled_program_asks_while_it_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU is in the place of a device that torch.compile knows and the library does not."""
+    asked: list[torch.device] = []
+    monkeypatch.setattr(TorchBackend, "has_float64", lambda self, device: _torch_tensors.found_float64(device))
+    monkeypatch.setattr(_torch_tensors, "_computes_float64", lambda device: not asked.append(device))
+    x, t = torch.rand(2, 3), torch.rand(2)
+    noised = torch.compile(rf.add_noise, backend="eager", fullgraph=True)(x, 2 * x, t)
+    assert asked == [torch.device("cpu")]
+    assert torch.equal(noised, rf.add_noise(x, 2 * x, t))

@@ -29,7 +29,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from fastgen_rf.backends import _torch, _triton
 from tests.backends.torch.reference import check, check_gradients, reference
 from tests.backends.torch.tensors import DTYPES, FOUR, TWO, laid_out, randn, times
-from tests.catalogue import CONVERSIONS, ROWS, Row
+from tests.catalogue import CONVERSIONS, ROWS
 
 SHAPE = (3, 2, 32, 20)  # rows of 1280 elements: more than a block, and no multiple of it
 FLOW_TO_X0 = ROWS["pred_x0_from_flow"]
@@ -88,46 +88,41 @@ def test_python_floats_the_ends_of_time_infinities_and_nan(launches: list[Any]) 
     assert len(launches) == 2 * 2 * 6
 
 
-T_SHAPES = [
-    *((SHAPE, t_shape) for t_shape in [(3, 2), (3, 2, 32), SHAPE, (1,), (), (1, 2), (3, 1, 32)]),
-    *(((500, 7), (500,)), ((1, 3001), (1,)), ((1, 1, 1), (1, 1))),
-]
+def test_every_shape_of_t(launches: list[Any]) -> None:
+    cases = [(SHAPE, t_shape) for t_shape in [(3, 2), (3, 2, 32), SHAPE, (1,), (), (1, 2), (3, 1, 32)]]
+    cases += [((500, 7), (500,)), ((1, 3001), (1,)), ((1, 1, 1), (1, 1))]
+    for shape, t_shape in cases:
+        check(TWO[1], randn(*shape, seed=1), randn(*shape, seed=2), times(*t_shape))
+    assert len(launches) == len(cases)
 
 
-@pytest.mark.parametrize(("shape", "t_shape"), T_SHAPES, ids=str)
-def test_every_shape_of_t(shape: tuple[int, ...], t_shape: tuple[int, ...], launches: list[Any]) -> None:
-    check(TWO[1], randn(*shape, seed=1), randn(*shape, seed=2), times(*t_shape))
-    assert len(launches) == 1
+def test_every_dense_layout(launches: list[Any]) -> None:
+    for layout in ("contiguous", "channels_last", "permuted", "offset"):
+        first, second = (laid_out(layout, SHAPE, torch.float32, seed) for seed in (1, 2))
+        before = len(launches)
+        for t_shape in ((3,), (3, 1, 1, 1), (1, 1, 1, 20), (3, 2), SHAPE):
+            for t in (times(*t_shape), times(*t_shape, 2)[..., 0]):
+                check(TWO[1], first, second, t)
+        assert len(launches) >= before + 2
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted", "offset"])
-def test_every_dense_layout(layout: str, launches: list[Any]) -> None:
-    first, second = (laid_out(layout, SHAPE, torch.float32, seed) for seed in (1, 2))
-    for t_shape in ((3,), (3, 1, 1, 1), (1, 1, 1, 20), (3, 2), SHAPE):
-        for t in (times(*t_shape), times(*t_shape, 2)[..., 0]):
-            check(TWO[1], first, second, t)
-    assert len(launches) >= 2
-
-
-@pytest.mark.parametrize("row", CONVERSIONS, ids=lambda row: row.name)
-def test_every_conversion_of_predictions_is_one_launch(row: Row, launches: list[Any]) -> None:
-    check(row, *PAIR, times(3))
-    assert len(launches) == 1
+def test_every_conversion_of_predictions_is_one_launch(launches: list[Any]) -> None:
     signs = torch.tensor([[1.0, -1.0, 0.0, -0.0]] * 2)
-    check(row, signs, signs, torch.zeros(2))
-    assert len(launches) == 2
+    for row in CONVERSIONS:
+        check(row, *PAIR, times(3))
+        check(row, signs, signs, torch.zeros(2))
+    assert len(launches) == 2 * len(CONVERSIONS)
 
 
 def test_a_step_is_one_launch_and_a_shift_is_not_compiled_for_its_value(launches: list[Any]) -> None:
     check(ROWS["ode_step"], *PAIR, times(3), 0.5 * times(3))
-    assert len(launches) == 1
     for by in (3.0, 0.3):
         check(ROWS[f"shift_timesteps ({by})"], times(3))
     assert len(launches) == 1
 
 
-class Latent(torch.Tensor):
-    """A subclass: the kernel knows nothing of it."""
+class Subclass(torch.Tensor):
+    """The kernel knows nothing of it."""
 
 
 NOT_READABLE: dict[str, Any] = {
@@ -135,7 +130,7 @@ NOT_READABLE: dict[str, Any] = {
     "gaps": lambda: (laid_out("strided", SHAPE, torch.float32, 1), times(3)),
     "overlap": lambda: (laid_out("expanded", SHAPE, torch.float32, 1), times(3)),
     "two layouts": lambda: (laid_out("channels_last", SHAPE, torch.float32, 1), times(3)),
-    "subclass": lambda: (randn(*SHAPE, seed=1).as_subclass(Latent), times(3)),
+    "subclass": lambda: (randn(*SHAPE, seed=1).as_subclass(Subclass), times(3)),
     "pending negation": lambda: (torch.complex(*pair(*DTYPES[1:2] * 2)).conj().imag, times(3)),
     "float8": lambda: (randn(*SHAPE, seed=1), times(3).to(torch.float8_e5m2)),
     "zero tensor": lambda: (torch._efficientzerotensor(SHAPE), times(3)),
@@ -161,16 +156,14 @@ def test_a_function_mode_does_not_turn_the_kernel_off_and_a_dispatch_mode_does(l
 # Gradients
 
 
-@pytest.mark.parametrize("row", FOUR, ids=lambda row: row.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_gradient_is_one_more_launch_unless_it_is_the_upstream_gradient(
-    row: Row, dtype: torch.dtype, launches: list[Any]
+    dtype: torch.dtype, launches: list[Any]
 ) -> None:
-    for wanted in ((0,), (1,), (2,), (0, 1, 2)):
+    for row, wanted in product(FOUR, ((0,), (1,), (2,), (0, 1, 2))):
         values = (*pair(dtype, dtype), times(3))
-        given = [x.detach().requires_grad_(at in wanted) for at, x in enumerate(values)]
         before = len(launches)
-        check_gradients(row, given)
+        check_gradients(row, [x.detach().requires_grad_(at in wanted) for at, x in enumerate(values)])
         unlaunched = {"pred_x0_from_flow": {1}, "convert_prediction (v, v_vp)": {1}}.get(row.name, set())
         assert len(launches) - before == 1 + len({0, 1} & {*wanted} - unlaunched)
 
@@ -192,24 +185,22 @@ def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(launches: li
 # Failures
 
 
-def test_a_kernel_that_fails_gives_way_to_plain_operations_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["no C compiler", "Triton Error [CUDA]: out of memory"])
+def test_a_kernel_that_fails_gives_way_with_one_warning_unless_memory_ran_out(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
     def fail(*args: Any) -> None:
-        raise RuntimeError("no C compiler")
+        raise RuntimeError(reason)  # torch.OutOfMemoryError is a RuntimeError, too
 
     monkeypatch.setattr(_triton, "launch", fail)
-    with pytest.warns(RuntimeWarning, match="no C compiler"):
-        check(TWO[0], *PAIR, times(3))
-    check(TWO[0], *PAIR, times(3))  # without a second warning
-
-
-def test_running_out_of_memory_is_an_error_and_keeps_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*args: Any) -> None:
-        raise RuntimeError("Triton Error [CUDA]: out of memory")  # torch.OutOfMemoryError is a RuntimeError, too
-
-    monkeypatch.setattr(_triton, "launch", exhausted)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        rf.add_noise(*PAIR, times(3))
-    assert _torch._serves == {torch.device("cpu"): True}
+    if reason == "no C compiler":
+        with pytest.warns(RuntimeWarning, match=reason):
+            check(TWO[0], *PAIR, times(3))
+        check(TWO[0], *PAIR, times(3))  # without a second warning
+    else:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            rf.add_noise(*PAIR, times(3))
+        assert _torch._serves == {torch.device("cpu"): True}  # the kernel is kept
 
 
 COMPILE = r"""

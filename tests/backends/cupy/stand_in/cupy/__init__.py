@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from . import cuda
 
@@ -142,7 +144,42 @@ class ElementwiseKernel:
         out[...] = scope["z"]
 
 
-import cupy.random  # noqa: E402, F401  # it makes arrays; `from . import` would find NumPy's
+class Generator:
+    """NumPy's generator as CuPy's: with 32 bits of a seed, and a state that only its own device can draw from."""
+
+    def __init__(self, seed: Any = None) -> None:
+        self.bit_generator = SimpleNamespace(_state=ndarray(np.zeros(1, np.int8)))
+        self._rng = np.random.default_rng(None if seed is None else seed % 2**32)
+
+    def random(self, size: Any = None, dtype: Any = np.float64) -> ndarray:
+        if cuda.Device() != self.bit_generator._state.device:
+            raise RuntimeError("This Generator state is allocated in a different device")
+        return ndarray(np.asarray(self._rng.random(size, dtype=dtype)))
+
+
+class RandomState:
+    def __init__(self, seed: Any = None) -> None:
+        self.random_sample = Generator(seed).random
+
+
+_states: dict[int, RandomState] = {}  # the global state of each device
+random = SimpleNamespace(
+    Generator=Generator,
+    RandomState=RandomState,
+    default_rng=Generator,
+    get_random_state=lambda: _states.setdefault(cuda.Device().id, RandomState()),
+    seed=lambda seed: _states.update({cuda.Device().id: RandomState(seed)}),
+)
+
+
+class _Special:
+    """SciPy's special functions."""
+
+    def __getattr__(self, name: str) -> Any:
+        return over_numpy(getattr(special, name))
+
+
+sys.modules["cupyx.scipy"] = SimpleNamespace(special=_Special())  # type: ignore[assignment]
 
 # `from cupy import *`, in array_api_compat, does not call __getattr__.
 __all__ = [name for name in (*globals(), *vars(np)) if not name.startswith("_")]

@@ -296,7 +296,7 @@ def fuzz(session: nox.Session, backend: str) -> None:
     """Search for calls with a wrong result or an unclear error: 10,000 examples of each property."""
     install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
     options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
-    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py", "tests/test_any_error.py")
+    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py", "tests/test_errors.py")
 
 
 @nox.session

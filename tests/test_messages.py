@@ -1,7 +1,7 @@
 """Every error message of the package as a whole, once: it names the argument, what it wants and what it got.
 
 A message is part of the interface: change it here as well. That each function raises an error for each argument, on
-each framework, is in test_errors.py and test_any_error.py.
+each framework, is in test_errors.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ ADD = (
     "does not identify one; add xp=numpy, torch, jax.numpy or cupy, or pass a generator, key, device or dtype of the "
     "framework itself"
 )
+NONE = "cannot infer the array framework: "
+DEVICE = "device must be a device of an array framework, its name or None"
 RNG = (
     "rng must be a generator (numpy.random.Generator, torch.Generator, cupy.random.Generator), a JAX key, an int or "
     "None"
@@ -47,6 +49,7 @@ TYPE_ERRORS = {
     "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",
     "timestep_quantile(500, CFG)": "u must be a float in [0, 1] or a real floating array, got 500",
     "add_noise(X, X, True)": "t must be a float in [0, 1] or a real floating array, got True",
+    "expand_like(X, X, axes=0)": "axes must be a tuple or list of integers, got 0",
     "expand_like(X, X, axes=(0, 0.5))": "axes must be a tuple or list of integers, got (0, 0.5)",
     "convert_time(2, source='angle', target='rf')": (
         "time must be a float or a real floating array for source 'angle', got 2"
@@ -58,6 +61,7 @@ TYPE_ERRORS = {
     "SampleTimestepConfig(3)": "time_dist_type must be a string, got 3",
     "SampleTimestepConfig(truncate=1)": "truncate must be True or False, got 1",
     "SampleTimestepConfig(t_list=1.0)": "t_list must be a sequence of floats, got 1.0",
+    "SampleTimestepConfig(t_list=[1.0, '0.5', 0.0])": "each entry of t_list must be a real number, got '0.5'",
     "timestep_density(0.5, {'min_t': 0.0})": (
         "cfg must be a SampleTimestepConfig, got a dict: pass SampleTimestepConfig(**cfg)"
     ),
@@ -67,6 +71,10 @@ TYPE_ERRORS = {
     "timestep_density(0.5, None)": (
         "cfg has no attribute 'time_dist_type', required for every timestep distribution: pass a SampleTimestepConfig "
         "or an object with its attributes, got None"
+    ),
+    "timestep_quantile(0.5, BARE)": (
+        "cfg has no attribute 'mode_scale', required for time_dist_type='mode': pass a SampleTimestepConfig or an "
+        "object with its attributes, got namespace(time_dist_type='mode', min_t=0.0, max_t=1.0)"
     ),
     "timestep_density(0.5, SampleTimestepConfig)": (
         "cfg must be an instance, got the class SampleTimestepConfig: pass SampleTimestepConfig(...)"
@@ -85,9 +93,18 @@ TYPE_ERRORS = {
         "cannot infer the array framework: pass a generator as rng (numpy.random.Generator, torch.Generator, JAX key, "
         "cupy.random.Generator), or xp=numpy, torch, jax.numpy or cupy, or a torch.device or torch.dtype"
     ),
-    "sample_timesteps(2, CFG, rng=42)": f"cannot infer the array framework: an int (rng=42) {ADD}",
+    "sample_timesteps(2, CFG, rng=42)": f"{NONE}an int (rng=42) {ADD}",
+    "sample_timesteps(2, CFG, device='cuda')": f"{NONE}a string (device='cuda') {ADD}",
+    "sample_timesteps(2, CFG, dtype=X.dtype)": f"{NONE}a NumPy dtype (dtype=dtype('float64')) {ADD}",
+    "sample_timesteps(2, CFG, dtype=np.float32)": f"{NONE}a type (dtype=<class 'numpy.float32'>) {ADD}",
+    "sample_timesteps(2, CFG, rng=np.int64(7), device=0)": f"{NONE}an int (rng=7) or an int (device=0) {ADD}",
     "sample_timesteps(2, CFG, rng=True)": f"{RNG}, got True",
+    "sample_timesteps(2, CFG, rng='seed')": f"{RNG}, got 'seed'",
+    "sample_timesteps(2, CFG, rng=[1], xp=np)": f"unrecognized rng: got list; {RNG}",
     "sample_timesteps(2, CFG, rng=np.random)": f"unrecognized rng: got module numpy.random; {RNG}",
+    "sample_timesteps(2, CFG, rng=np.random.Generator)": f"unrecognized rng: got type Generator; {RNG}",
+    "sample_timesteps(2, CFG, rng=len)": f"unrecognized rng: got builtin_function_or_method len; {RNG}",
+    "sample_timesteps(2, CFG, rng=0, device=['cuda'])": f"unrecognized device: got list; {DEVICE}",
     "sample_timesteps(2, CFG, rng=np.random.RandomState(0), xp=np)": (
         "rng must be a numpy.random.Generator, an int or None, got RandomState"
     ),
@@ -128,6 +145,7 @@ VALUE_ERRORS = {
     "resolution_shift(5_000_000)": "shift overflows float64 (log shift = 846.8) for tokens=5000000",
     "make_t_list(0)": "steps must be at least 1, got 0",
     "make_t_list(4, max_t=1.5)": "max_t must lie in (0, 1], got 1.5",
+    "timestep_density(float('nan'), SampleTimestepConfig('uniform'))": "t must be finite, got nan",
     "make_t_list(2, shift=1e9)": (
         "timesteps coincide in float32 for shift=1000000000.0, steps=2; use a shift closer to 1 or fewer steps"
     ),
@@ -268,56 +286,50 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
 }
 
 
-def evaluate(call: str, **names: Any) -> Any:
-    config = rf.SampleTimestepConfig()
-    narrow = SimpleNamespace(**{**vars(config), "min_t": 0.50000001, "max_t": 0.50000002})
-    return eval(call, {name: getattr(rf, name) for name in rf.__all__} | {"CFG": config, "NARROW": narrow} | names)
+FIELDS = vars(rf.SampleTimestepConfig())
+KNOWN = {name: getattr(rf, name) for name in rf.__all__} | {
+    "np": np,
+    "CFG": rf.SampleTimestepConfig(),
+    "NARROW": SimpleNamespace(**{**FIELDS, "min_t": 0.50000001, "max_t": 0.50000002}),
+    "BARE": SimpleNamespace(time_dist_type="mode", min_t=0.0, max_t=1.0),
+}
 
 
-@pytest.mark.parametrize(("call", "message"), TYPE_ERRORS.items(), ids=list(TYPE_ERRORS))
+@pytest.mark.parametrize(("call", "message"), TYPE_ERRORS.items(), ids=lambda text: text[:80])
 def test_the_message_of_a_type_error(call: str, message: str) -> None:
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        evaluate(call, np=np, X=np.ones((2, 3)))
+        eval(call, KNOWN | {"X": np.ones((2, 3))})
 
 
 @pytest.mark.parametrize(("call", "message"), VALUE_ERRORS.items(), ids=lambda text: text[:80])
 def test_the_message_of_a_value_error(call: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        evaluate(call, np=np, X=np.ones((2, 3)))
+        eval(call, KNOWN | {"X": np.ones((2, 3))})
 
 
-def check(xp: Any, call: str, **names: Any) -> None:
-    kind, message = ON_ONE_FRAMEWORK[xp.name][call]
+def check(xp: Any, **names: Any) -> None:
     names["X"] = xp.array(np.ones((2, 3)))
-    with pytest.raises(kind) as caught:
-        evaluate(call, np=np, xp=xp.namespace, **names)
-    assert str(caught.value) == message.format(**names)  # `match` would see the note that JAX adds to an error, too
+    for call, (error, message) in ON_ONE_FRAMEWORK[xp.name].items():
+        with pytest.raises(error) as caught:
+            eval(call, KNOWN | names | {"xp": xp.namespace})
+        assert str(caught.value) == message.format(**names)  # `match` would see the note that JAX adds to an error
 
 
-@pytest.mark.backends("torch")
-@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["torch"])
-def test_messages_on_pytorch(xp: Any, call: str) -> None:
-    check(xp, call)
+@pytest.mark.backends("torch", "cupy")
+def test_the_messages_of_one_framework(xp: Any) -> None:
+    check(xp)
 
 
 @pytest.mark.backends("jax")
-@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["jax"])
-def test_messages_on_jax(xp: Any, call: str) -> None:
-    import jax
-
-    here, other = jax.devices("cpu")[:2]
-    every = ", ".join(f"cpu:{index}" for index in range(len(jax.devices())))
-    check(xp, call, KEY=jax.device_put(jax.random.key(0), here), OTHER=other, DEVICES=every)
-
-
-@pytest.mark.backends("cupy")
-@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["cupy"])
-def test_messages_on_cupy(xp: Any, call: str) -> None:
-    check(xp, call)
+def test_the_messages_of_jax(xp: Any) -> None:
+    here, other = xp.jax.devices("cpu")[:2]
+    names = [f"cpu:{index}" for index in range(len(xp.jax.devices()))]
+    check(xp, KEY=xp.jax.device_put(xp.jax.random.key(0), here), OTHER=other, DEVICES=", ".join(names))
+    for name in names:
+        assert rf.sample_timesteps(3, KNOWN["CFG"], rng=0, xp=xp.namespace, device=name).shape == (3,)
 
 
 @pytest.mark.backends("array_api_strict")
 @pytest.mark.needs("no float64")
-@pytest.mark.parametrize("call", ON_ONE_FRAMEWORK["array_api_strict"])
-def test_messages_on_a_device_without_float64(xp: Any, call: str) -> None:
-    check(xp, call, DEVICES=", ".join(map(repr, xp.namespace.__array_namespace_info__().devices())))
+def test_the_messages_of_a_device_without_float64(xp: Any) -> None:
+    check(xp, DEVICES=", ".join(map(repr, xp.namespace.__array_namespace_info__().devices())))

@@ -94,7 +94,10 @@ def times(draw: Any, xp: Any, shape: tuple[int, ...]) -> Any:
     mine = tuple(1 if single and rng.random() < 0.5 else n for n in shape[:rank])
     near = 10.0 ** -rng.uniform(0, 7, mine)
     host = np.where(rng.random(mine) < 0.5, rng.random(mine), np.where(rng.random(mine) < 0.5, near, 1 - near))
-    return xp.array(np.where(rng.random(mine) < 0.1, np.round(host), host), draw(dtypes(xp)))
+    host = np.where(rng.random(mine) < 0.1, np.round(host), host)
+    if rank and draw(st.booleans()):  # strided
+        return xp.array(np.repeat(host, 2, axis=-1), draw(dtypes(xp)))[..., ::2]
+    return xp.array(host, draw(dtypes(xp)))
 
 
 def flat(xp: Any, value: Any, shape: tuple[int, ...]) -> Any:

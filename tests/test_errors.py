@@ -168,6 +168,7 @@ SAMPLER |= {"device": ("device", None), "dtype": ("dtype", None)}
 CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     *map(call_of, ONE_EACH.values()),
     call_of(ROWS["convert_prediction (x0, eps)"]._replace(options={"source": "x0", "target": "x0"})),
+    call_of(ROWS["convert_state (rf, vp)"]._replace(options={"source": "vp", "target": "vp"})),
     (rf.expand_like, {"x": ("array", twos), "target": ("array", twos), "axes": ("axes", (0, 1))}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_tokens": ("anchor", 1), "max_tokens": ("anchor", 2)}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_shift": FINITE, "max_shift": FINITE}),

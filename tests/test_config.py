@@ -7,15 +7,13 @@ import math
 import re
 import sys
 from fractions import Fraction
-from itertools import permutations
 from types import SimpleNamespace
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from fastgen_rf import _formulas, _typing
 from fastgen_rf._laws import LAWS
 
 DEFAULTS = {
@@ -136,21 +134,3 @@ def test_what_is_no_config_is_a_type_error_of_every_function_that_accepts_one(cf
     ):
         with pytest.raises(TypeError, match=f"^cfg {re.escape(message)}"):
             call()
-
-
-# The names that arguments select by: one ``Literal`` each, and every table of formulas has exactly those names.
-
-
-def test_each_name_that_can_be_selected_has_its_formulas() -> None:
-    assert get_args(_typing.PredictionType) == _formulas.KINDS
-    assert set(_formulas.CONVERSIONS) == set(permutations(_formulas.KINDS, 2))
-    assert get_args(_typing.StatePath) == _formulas.STATES
-    assert set(_formulas.RESCALINGS) == set(permutations(_formulas.STATES, 2))
-    assert get_args(_typing.TimeParameterization) == tuple(_formulas.LABELS)
-    assert get_args(_typing.TimeDistType) == tuple(LAWS)
-
-
-def test_the_config_s_types_at_run_time_are_those_that_omegaconf_accepts() -> None:
-    """``OmegaConf.structured`` reads them, and before 2.4 it accepts no ``Literal``."""
-    assert get_type_hints(rf.SampleTimestepConfig)["time_dist_type"] is str
-    assert get_type_hints(rf.SampleTimestepConfig)["t_list"] == tuple[float, ...] | None

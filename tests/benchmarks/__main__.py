@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
     parser.add_argument("--table", action="append", choices=(*TABLES, "memory"), default=[], help="repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
-    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw times over sizes, and *_gradient.png")
+    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the largest sizes, as FILE_torch.png")
     options = parser.parse_args()
     tables = options.table or [*TABLES, "memory"]
     chosen = frames(options.device, options.backend)

@@ -155,7 +155,9 @@ def test_quantile_and_density_of_a_distant_or_narrow_interval(xp: Any, name: str
         # The last bit of t moves the share by the density times its spacing.
         allowed = (1e-9 if wide else 1e-11) + 2 * np.array(steep, float) * np.spacing(times)
         assert (np.abs(np.array(shares, float) - u) <= allowed).all(), fields
-        digits = (1e-8 if wide else 1e-10) + 2 * np.spacing(c.max_t) / (c.max_t - c.min_t)  # of the mass between the bounds
+        digits = (1e-8 if wide else 1e-10) + 2 * np.spacing(c.max_t) / (
+            c.max_t - c.min_t
+        )  # of the mass between the bounds
         assert densities.tolist() == pytest.approx([float(value) for value in steep], rel=digits), fields
 
 

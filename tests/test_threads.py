@@ -1,4 +1,4 @@
-"""Calls from many threads at once, and processes that share a stream or are forked and spawned after use.
+"""Calls from many threads at once, and processes that are forked and spawned after use.
 
 A process that is forked after PyTorch has used several threads hangs in any tensor operation that would use them, with
 or without this library, unless it sets one thread first, as DataLoader's workers do. JAX forbids forks altogether.
@@ -123,40 +123,3 @@ def test_a_forked_or_spawned_process_computes_what_its_parent_did(xp: Any) -> No
     usual = multiprocessing.get_all_start_methods()
     methods = [method for method in ("fork", "spawn") if method in usual and (xp.name, method) != ("jax", "fork")]
     assert run_alone(CHILD, xp.name, *methods).split() == methods
-
-
-RANK = """
-import importlib, sys
-import numpy as np
-import fastgen_rf as rf
-
-cfg = rf.SampleTimestepConfig("logitnormal")
-framework = importlib.import_module(sys.argv[1])
-stream = {
-    "numpy": lambda step: np.random.Generator(np.random.Philox(key=7, counter=[0, 0, 0, step])),
-    "torch": lambda step: framework.Generator().manual_seed(7 * 2**20 + step),
-    "jax": lambda step: framework.random.fold_in(framework.random.key(7), step),
-}[sys.argv[1]]
-for run in sys.argv[2:]:
-    rank, ranks, first, last = map(int, run.split(","))
-    for step in range(first, last):
-        times = rf.sample_timesteps(24, cfg, rng=stream(step), stratified=True)  # the global batch, on every rank
-        pairs = rf.sample_timestep_pairs(24, cfg, rng=stream(step), stratified=True)
-        for arrays in ((times,), pairs):
-            local = [np.asarray(array[rank * 24 // ranks : (rank + 1) * 24 // ranks]) for array in arrays]
-            print(*(",".join(float(time).hex() for time in sample) for sample in zip(*local)))
-"""
-
-
-@pytest.mark.backends("numpy", "jax", "torch")
-@pytest.mark.slow
-def test_ranks_that_share_a_stream_get_the_parts_of_one_batch(xp: Any) -> None:
-    """Four ranks together have the batch of one process, and a run that is resumed on three ranks repeats it."""
-    resumed = [[f"{rank},4,0,5", f"{rank},3,3,5"] for rank in range(3)]
-    lines = [run_alone(RANK, xp.name, *runs).splitlines() for runs in (*resumed, ["3,4,0,5", "0,1,0,5"])]
-    alone = [line.split() for line in lines[3][10:]]
-    assert [len(set(step)) for step in alone] == [24] * 10
-    assert len({tuple(step) for step in alone}) == 10
-    assert [sum(len(set(pair.split(","))) == 1 for pair in pairs) for pairs in alone[1::2]] == [18] * 5
-    assert [" ".join(parts).split() for parts in zip(*(part[:10] for part in lines), strict=True)] == alone
-    assert [" ".join(parts).split() for parts in zip(*(part[10:] for part in lines[:3]), strict=True)] == alone[6:]

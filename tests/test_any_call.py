@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgen_rf as rf
+from tests.bits import rounded
 from tests.catalogue import CONFIGS, FORMULAS, Row
 
 pytestmark = [
@@ -104,22 +105,6 @@ def flat(xp: Any, value: Any, shape: tuple[int, ...]) -> Any:
     """The values for each element, in order, as float64."""
     host = np.float64(value) if isinstance(value, (int, float, np.generic)) else np.asarray(xp.numpy(value), np.float64)
     return np.broadcast_to(host.reshape(host.shape + (1,) * (len(shape) - host.ndim)), shape).ravel().copy()
-
-
-def rounded(xp: Any, wide: Any, dtype: str) -> Any:
-    """Float64 values in ``dtype``, as the framework rounds; bfloat16 as float32."""
-    if dtype in ("float64", "float32"):
-        return wide.astype(dtype)
-    if xp.rounds_through_float32 and not (xp.name in ("numpy", "cupy") and dtype == "float16"):
-        wide = wide.astype(np.float32)
-    narrow = wide.astype(xp.dtype(dtype) if xp.name != "torch" else _numpy_dtype(dtype))
-    return narrow.astype(np.float32) if dtype == "bfloat16" else narrow
-
-
-def _numpy_dtype(dtype: str) -> Any:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 @given(data=st.data())

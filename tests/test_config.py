@@ -1,4 +1,4 @@
-"""SampleTimestepConfig and foreign configs: fields, defaults, ranges. test_errors.py has fields of the wrong type."""
+"""SampleTimestepConfig and foreign configs: fields, defaults, ranges. test_errors.py has invalid fields."""
 
 from __future__ import annotations
 
@@ -50,30 +50,6 @@ def test_t_list_is_stored_as_a_tuple_of_floats(xp: Any) -> None:
         assert [type(stored), *map(type, stored)] == [tuple, float, float, float]
 
 
-OUT_OF_RANGE: dict[str, list[Any]] = {
-    "min_t": [-0.1, 0.999, 1.0, math.nan, -math.inf],
-    "max_t": [0.001, 0.0, 1.0000001, math.inf, math.nan],
-    "shift": [0.0, -5.0, math.inf, math.nan],
-    "p_mean": [math.inf, math.nan],
-    "p_std": [0.0, -1.0, math.inf, math.nan],
-    "mode_scale": [-1.0, -1.5, 2 / (math.pi - 2), 1.8, math.nan, math.inf],
-    "beta_a": [0.0, -1.0, math.nan, math.inf],
-    "beta_b": [0.0, -1.0, 2.0, math.nan, math.inf],  # beta_a is 1.5: one of the two must be 1
-    "time_dist_type": ["normal", ""],
-}
-
-
-@pytest.mark.parametrize("field", OUT_OF_RANGE)
-def test_a_field_out_of_range_is_a_value_error_of_foreign_configs_too(field: str) -> None:
-    for value in OUT_OF_RANGE[field]:
-        for call in (
-            lambda fields: rf.SampleTimestepConfig(**fields),
-            lambda fields: rf.sample_timesteps(3, SimpleNamespace(**DEFAULTS | fields), xp=np),
-        ):
-            with pytest.raises(ValueError, match=f"{field}.* must .*got"):
-                call({field: value})
-
-
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     for fields in (
         *({"min_t": 0.0, "max_t": 1.0}, {"mode_scale": -0.99}, {"mode_scale": 1.75}, {"beta_a": 1, "beta_b": 2}),
@@ -108,8 +84,9 @@ def test_a_foreign_config_without_a_field_that_it_needs_is_a_type_error(missing:
     del fields[missing]
     with pytest.raises(TypeError, match=f"cfg .*{missing}"):
         rf.sample_timesteps(3, SimpleNamespace(**fields), xp=np)
-    with pytest.raises(TypeError, match=f"{missing} must|no attribute 'time_dist_type'|time_dist_type must"):
-        rf.sample_timesteps(3, SimpleNamespace(**fields | {missing: None}), xp=np)
+    for bad in (None, math.inf):  # its fields are checked as ours are
+        with pytest.raises((TypeError, ValueError), match=f"{missing} must"):
+            rf.sample_timesteps(3, SimpleNamespace(**fields | {missing: bad}), xp=np)
 
 
 class Foreign:

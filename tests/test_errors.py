@@ -95,6 +95,8 @@ INVALID: dict[str, list[Any]] = {
     "some t_list": [value for value in NO_T_LISTS if value is not None],
     "min_t": [*NO_NUMBERS, *NO_FINITE, -0.1, -1e-13, 0.9, 1.0, np.float32(2)],
     "max_t": [*NO_POSITIVE, 1 + 1e-12, 1.5],
+    "max_t above 0.1": [*NO_POSITIVE, 1 + 1e-12, 1.5, 0.1, 0.05],
+    "beta_b": [*NO_POSITIVE, 2.0],  # one of the two must be 1
     "cfg": NO_NUMBERS,
     "n": [*NO_INTEGERS, -1, np.int8(-1), (2, -1), (2, 1.5), (2, True), [2, 3], ((2,),), 10**30, (2**40, 2**40)],
     "steps": [*NO_INTEGERS, 0, -3],
@@ -176,10 +178,13 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.sample_timesteps, {**SAMPLER, "cfg": CFG, "stratified": FLAG}),
     (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "stratified": FLAG, "equal": ("share", 0.5)}),
     (rf.sample_from_t_list, {**SAMPLER, "t_list": ("t_list", (1.0, 0.5, 0.0)), "return_index": FLAG}),
-    (rf.SampleTimestepConfig, {"min_t": ("min_t", 0.1), "max_t": ("max_t", 0.9), "p_mean": FINITE, "p_std": POSITIVE}),
+    (
+        rf.SampleTimestepConfig,
+        {"min_t": ("min_t", 0.1), "max_t": ("max_t above 0.1", 0.9), "p_mean": FINITE, "p_std": POSITIVE},
+    ),
     (rf.SampleTimestepConfig, {"time_dist_type": ("name", "beta"), "truncate": FLAG, "t_list": ("some t_list", None)}),
     (rf.SampleTimestepConfig, {"mode_scale": ("mode_scale", 1.0), "shift": POSITIVE}),
-    (rf.SampleTimestepConfig, {"beta_a": POSITIVE, "beta_b": ("positive", 1)}),
+    (rf.SampleTimestepConfig, {"beta_a": POSITIVE, "beta_b": ("beta_b", 1)}),
 ]
 EACH = [(function, arguments, name) for function, arguments in CALLS for name in arguments]
 

@@ -132,9 +132,6 @@ class Numpy(Framework):
             raise TypeError(f"not a NumPy array: {type(array)}")
         return np.asarray(array, dtype=np.float32) if array.dtype.kind == "V" else np.asarray(array)
 
-    def device_of(self, array: Any) -> Any:
-        return "cpu"
-
     def low_precision(self, call: Call, arrays: list[Any]) -> Any:
         """yes (bfloat16 of ml_dtypes)"""
         return call(*arrays)

@@ -189,12 +189,6 @@ def xp(request: pytest.FixtureRequest) -> Framework:
     return _framework(*request.param)
 
 
-@pytest.fixture(scope="session")
-def selected(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Names of the frameworks that this run covers."""
-    return request.config.stash[SELECTED]
-
-
 @functools.cache
 def _framework(name: str, place: str) -> Framework:
     return FRAMEWORKS[name](place)

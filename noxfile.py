@@ -254,27 +254,6 @@ def tests_torch_versions(session: nox.Session, version: str) -> None:
     run_pytest(session, "--backend", "torch")
 
 
-ON_CUDA = [nox.param(name, id=name) for name in ("torch", "jax", "cupy")]
-
-
-@nox.session(venv_backend="none")
-@nox.parametrize("backend", ON_CUDA)
-def gpu(session: nox.Session, backend: str) -> None:
-    """Run the tests of one framework on CUDA, with the installed interpreter and packages."""
-    session.run("python", "-m", "pytest", "--device", "cuda", "--backend", backend, *session.posargs, external=True)
-
-
-@nox.session(name="gpu-bench", venv_backend="none")
-@nox.parametrize("table", [nox.param(name, id=name) for name in ("sizes", "images", "formulas", "shapes", "memory")])
-@nox.parametrize("backend", ON_CUDA)
-def gpu_bench(session: nox.Session, backend: str, table: str) -> None:
-    """Measure one table of one framework on CUDA; the numbers go to build/."""
-    file = ROOT / "build" / f"speed_cuda_{backend}_{table}.json"
-    file.parent.mkdir(exist_ok=True)
-    options = ("--device", "cuda", "--backend", backend, "--table", table, "--json", str(file))
-    session.run("python", "-m", "tests.benchmarks", *options, *session.posargs, external=True)
-
-
 @nox.session
 def demo(session: nox.Session) -> None:
     """Distill a teacher of handwritten digits into a 2-step student; the picture goes to build/distill_digits.png."""
@@ -296,7 +275,7 @@ def fuzz(session: nox.Session, backend: str) -> None:
     """Search for calls with a wrong result or an unclear error: 10,000 examples of each property."""
     install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
     options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
-    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py", "tests/test_any_error.py")
+    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py", "tests/test_errors.py")
 
 
 @nox.session

@@ -146,26 +146,19 @@ def _quantile_slack(cfg: Any) -> Callable[[Any], Any]:
     return slack
 
 
+def _density_slack(cfg: Any) -> Callable[[Any], Any]:
+    return lambda t: mp.mpf(10) ** -13 * abs(exact.density(t, cfg))
+
+
+def _distribution(function: Callable[..., Any], takes: str, value: Any, cfg: Any, needs: str, slack: Any) -> Row:
+    return Row(function, takes, lambda x: value(x, cfg), {"cfg": cfg}, needs=needs, slack=slack(cfg))
+
+
 QUANTILES = [
-    Row(
-        rf.timestep_quantile,
-        "u",
-        lambda u, cfg=cfg: exact.quantile(u, cfg),
-        {"cfg": cfg},
-        needs="special",
-        slack=_quantile_slack(cfg),
-    )
-    for cfg in CONFIGS
+    _distribution(rf.timestep_quantile, "u", exact.quantile, cfg, "special", _quantile_slack) for cfg in CONFIGS
 ]
 DENSITIES = [
-    Row(
-        rf.timestep_density,
-        "d",
-        lambda t, cfg=cfg: exact.density(t, cfg),
-        {"cfg": cfg},
-        needs="functions",
-        slack=lambda t, cfg=cfg: mp.mpf(10) ** -13 * abs(exact.density(t, cfg)),
-    )
+    _distribution(rf.timestep_density, "d", exact.density, cfg, "functions", _density_slack)
     for cfg in CONFIGS
     if not exact.DISTRIBUTIONS[cfg.time_dist_type].discrete
     and (cfg.truncate or not exact.DISTRIBUTIONS[cfg.time_dist_type].shifts)
@@ -205,7 +198,6 @@ FOR_GRADIENTS = (*REPRESENTATIVE, "pred_x0_from_flow", "convert_prediction (v, v
 class Sampler(NamedTuple):
     """A sampler's call, given the arguments that name generator and framework, and a check of its results."""
 
-    function: Callable[..., Any]
     call: Callable[..., tuple[Any, ...]]
     check: Callable[..., None]
     """Takes the largest distance that rounding moves a time, and the results as NumPy arrays."""
@@ -238,25 +230,22 @@ def _check_entries(off: float, t: Any, index: Any) -> None:
     assert set(index.tolist()) == {0, 1, 2, 3}  # one of them is missing in 4 (3/4)**64 = 4e-8 of all samples
 
 
+def _times(**how: Any) -> tuple[Any, ...]:
+    return (rf.sample_timesteps(N, UNIFORM, stratified=True, **how),)
+
+
+def _pairs(**how: Any) -> tuple[Any, ...]:
+    return rf.sample_timestep_pairs(N, UNIFORM, equal=0.0, stratified=True, **how)
+
+
+def _entries(**how: Any) -> tuple[Any, ...]:
+    return rf.sample_from_t_list(N, T_LIST, return_index=True, **how)
+
+
 SAMPLERS = {
-    sampler.function.__name__: sampler
-    for sampler in (
-        Sampler(
-            rf.sample_timesteps,
-            lambda **how: (rf.sample_timesteps(N, UNIFORM, stratified=True, **how),),
-            _check_times,
-        ),
-        Sampler(
-            rf.sample_timestep_pairs,
-            lambda **how: rf.sample_timestep_pairs(N, UNIFORM, equal=0.0, stratified=True, **how),
-            _check_pairs,
-        ),
-        Sampler(
-            rf.sample_from_t_list,
-            lambda **how: rf.sample_from_t_list(N, T_LIST, return_index=True, **how),
-            _check_entries,
-        ),
-    )
+    "sample_timesteps": Sampler(_times, _check_times),
+    "sample_timestep_pairs": Sampler(_pairs, _check_pairs),
+    "sample_from_t_list": Sampler(_entries, _check_entries),
 }
 
 # Functions of numbers alone, which are the same on every framework
@@ -300,13 +289,9 @@ def inputs(row: Row, columns: int = 6, scale: float = 1.0) -> list[Any]:
 
 def narrowed(host: list[Any], dtype: str) -> list[Any]:
     """The float64 arguments rounded to numbers that ``dtype`` holds, still as float64 arrays."""
-    return [_to_dtype(array, dtype).astype(np.float64) for array in host]
-
-
-def _to_dtype(array: Any, dtype: str) -> Any:
-    if dtype != "bfloat16":
-        return array.astype(dtype)
-    return (array.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)  # toward 0
+    if dtype == "bfloat16":  # toward 0
+        return [(x.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64) for x in host]
+    return [array.astype(dtype).astype(np.float64) for array in host]
 
 
 def float64_slack(row: Row, host: list[Any]) -> Any:
@@ -319,14 +304,9 @@ def float64_slack(row: Row, host: list[Any]) -> Any:
     def slack(*x: Any) -> Any:
         """A few roundings of each term: a coefficient times its array."""
         total = mp.mpf(0)
-        for at in _positions(row):
+        for at in (at for at, kind in enumerate(row.takes) if kind in "xy"):
             alone = [x[i] if kind not in "xy" else mp.mpf(i == at) for i, kind in enumerate(row.takes)]
             total += abs(row.exact(*alone) * x[at])
         return 8 * mp.ldexp(total, -53)
 
     return exact.elementwise(slack, host)
-
-
-def _positions(row: Row) -> list[int]:
-    """Positions of the arrays among the arguments."""
-    return [at for at, kind in enumerate(row.takes) if kind in "xy"]

@@ -7,7 +7,7 @@ equations in two unknowns. A noise level is the ratio sigma / alpha. A timestep 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
@@ -113,30 +113,17 @@ def _mode_cdf(t: Any, c: Any) -> Any:
     return (low + high) / 2
 
 
-def _beta(u: Any, c: Any) -> Any:
-    if c.beta_b == 1:
-        return u ** (1 / mp.mpf(c.beta_a))
-    return 1 - (1 - u) ** (1 / mp.mpf(c.beta_b))
-
-
-def _beta_cdf(t: Any, c: Any) -> Any:
-    return t ** mp.mpf(c.beta_a) if c.beta_b == 1 else 1 - (1 - t) ** mp.mpf(c.beta_b)
-
-
-class Distribution:
+class Distribution(NamedTuple):
     """A timestep distribution on its natural support."""
 
-    def __init__(
-        self, cdf: Any, quantile: Any, *, shifts: bool = False, bounded: bool = False, discrete: bool = False
-    ) -> None:
-        self.cdf: Callable[[Any, Any], Any] = cdf
-        self.quantile: Callable[[Any, Any], Any] = quantile
-        self.shifts = shifts
-        """Whether the published form scales, then shifts, then clamps."""
-        self.bounded = bounded
-        """Whether the published form is conditioned on [min_t, max_t] already."""
-        self.discrete = discrete
-        """Whether it has no density."""
+    cdf: Any
+    quantile: Callable[[Any, Any], Any]
+    shifts: bool = False
+    """Whether the published form scales, then shifts, then clamps."""
+    bounded: bool = False
+    """Whether the published form is conditioned on [min_t, max_t] already."""
+    discrete: bool = False
+    """Whether it has no density."""
 
 
 DISTRIBUTIONS = {
@@ -165,7 +152,10 @@ DISTRIBUTIONS = {
     "cosmap": Distribution(
         lambda t, c: 2 / mp.pi * mp.atan(t / (1 - t)), lambda u, c: 1 - 1 / (mp.tan(mp.pi * u / 2) + 1)
     ),
-    "beta": Distribution(_beta_cdf, _beta),
+    "beta": Distribution(
+        lambda t, c: t ** mp.mpf(c.beta_a) if c.beta_b == 1 else 1 - (1 - t) ** mp.mpf(c.beta_b),
+        lambda u, c: u ** (1 / mp.mpf(c.beta_a)) if c.beta_b == 1 else 1 - (1 - u) ** (1 / mp.mpf(c.beta_b)),
+    ),
     "loguniform": Distribution(lambda t, c: mp.log(t), lambda u, c: mp.exp(u), bounded=True),
 }
 _BASE = {"shifted": "uniform", "shifted_logitnormal": "logitnormal"}  # of the published forms that shift

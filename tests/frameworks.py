@@ -20,6 +20,7 @@ import numpy as np
 
 Call = Callable[..., Any]
 NARROW = ("bfloat16", "float16")
+EVERYTHING = frozenset({"float64", "float32", *NARROW, "special"})
 
 
 class Framework:
@@ -37,6 +38,8 @@ class Framework:
     """Dtypes, and "special" if the library has special functions there."""
     contracts: ClassVar[bool] = False
     """Whether a compiler may fuse ``a b + c``, which changes the last bit of few results."""
+    names_device: ClassVar[bool] = False
+    """Whether the tests pass the device to samplers."""
     rounds_through_float32: ClassVar[bool] = True
     """Whether float64 becomes a 16-bit dtype in two roundings."""
 
@@ -72,7 +75,7 @@ class Framework:
     @property
     def draw_args(self) -> dict[str, Any]:
         """Arguments that name the framework and the device to a sampler."""
-        return {"xp": self.namespace}
+        return {"xp": self.namespace} | ({"device": self.device} if self.names_device else {})
 
     def rng(self, seed: int) -> Any:
         """A fresh generator: the framework's own if it has one."""
@@ -114,7 +117,7 @@ class Framework:
 
 class Numpy(Framework):
     name, title = "numpy", "NumPy"
-    has = frozenset({"float64", "float32", "bfloat16", "float16", "special"})
+    has = EVERYTHING
 
     def dtype(self, name: str) -> Any:
         if name == "bfloat16":
@@ -129,9 +132,6 @@ class Numpy(Framework):
             raise TypeError(f"not a NumPy array: {type(array)}")
         return np.asarray(array, dtype=np.float32) if array.dtype.kind == "V" else np.asarray(array)
 
-    def device_of(self, array: Any) -> Any:
-        return "cpu"
-
     def low_precision(self, call: Call, arrays: list[Any]) -> Any:
         """yes (bfloat16 of ml_dtypes)"""
         return call(*arrays)
@@ -139,8 +139,9 @@ class Numpy(Framework):
 
 class Torch(Framework):
     name, title = "torch", "PyTorch"
+    names_device = True
     devices = ("cpu", "cuda")
-    has = frozenset({"float64", "float32", "bfloat16", "float16", "special"})
+    has = EVERYTHING
 
     def find_device(self, place: str) -> Any:
         return self.namespace.device("cuda", 0) if place == "cuda" else self.namespace.device("cpu")
@@ -148,10 +149,6 @@ class Torch(Framework):
     @property
     def contracts(self) -> bool:  # type: ignore[override]  # depends on the device
         return bool(self.device.type != "cpu")
-
-    @property
-    def draw_args(self) -> dict[str, Any]:
-        return {"xp": self.namespace, "device": self.device}
 
     def rng(self, seed: int) -> Any:
         return self.namespace.Generator(self.device).manual_seed(seed)
@@ -238,7 +235,7 @@ class Torch(Framework):
 class Jax(Framework):
     name, title, namespace_name = "jax", "JAX", "jax.numpy"
     devices = ("cpu", "cuda")
-    has = frozenset({"float64", "float32", "bfloat16", "float16", "special"})
+    has = EVERYTHING
     contracts = True
 
     def __init__(self, place: str) -> None:
@@ -337,15 +334,12 @@ class Cupy(Framework):
     """CuPy on CUDA; with ``--device stand-in`` a stand-in over NumPy, which proves nothing about CuPy itself."""
 
     name, title = "cupy", "CuPy"
+    names_device = True
     devices = ("cuda", "stand-in")
-    has = frozenset({"float64", "float32", "bfloat16", "float16", "special"})
+    has = EVERYTHING
 
     def find_device(self, place: str) -> Any:
         return self.namespace.cuda.Device(0)
-
-    @property
-    def draw_args(self) -> dict[str, Any]:
-        return {"xp": self.namespace, "device": self.device}
 
     def rng(self, seed: int) -> Any:
         return self.namespace.random.default_rng(seed)
@@ -373,6 +367,7 @@ class Strict(Framework):
     """array-api-strict, on its default device and on its device without float64."""
 
     name, title = "array_api_strict", "array-api-strict"
+    names_device = True
 
     @classmethod
     def places(cls, device: str) -> tuple[str, ...]:
@@ -388,10 +383,6 @@ class Strict(Framework):
 
     def find_device(self, place: str) -> Any:
         return self.namespace.Device(place)
-
-    @property
-    def draw_args(self) -> dict[str, Any]:
-        return {"xp": self.namespace, "device": self.device}
 
     def other_dtype(self, values: Any, dtype: str) -> Any:
         return self.namespace.asarray(np.asarray(values).astype(dtype), device=self.device)

@@ -14,18 +14,16 @@ from pathlib import Path
 
 import fastgen_rf
 
+PACKAGE = str(Path(fastgen_rf.__file__).parents[1])
+
 
 def run_alone(code: str, *arguments: str) -> str:
-    """What ``code`` prints in a fresh interpreter; an error there is an error here, with its message."""
-    package = Path(fastgen_rf.__file__).parents[1]
-    with tempfile.TemporaryDirectory() as empty:  # the working directory comes first on the path
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=empty,
-            env={**os.environ, "PYTHONPATH": str(package)},
-            capture_output=True,
-            text=True,
-        )
+    """What ``code`` prints as a program in a fresh interpreter; an error there is an error here, with its message."""
+    with tempfile.TemporaryDirectory() as folder:  # a spawned process imports its parent's main module from a file
+        program = Path(folder) / "program.py"
+        program.write_text(code)
+        command, env = [sys.executable, str(program), *arguments], {**os.environ, "PYTHONPATH": PACKAGE}
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return done.stdout
@@ -43,20 +41,16 @@ def run(code: str, count: int, folder: Path, *arguments: str, seconds: float = 1
 
     Where one of them fails, or time is up, all are stopped, and the error has what each of them said.
     """
-    package = Path(fastgen_rf.__file__).parents[1]
-    started = []
     outputs = [folder / f"output-{rank}.txt" for rank in range(count)]
+    settings = {**os.environ, "PYTHONPATH": PACKAGE, **env}
     until = time.monotonic() + seconds
+    started = []
     try:
         for rank, output in enumerate(outputs):
             command = [sys.executable, "-c", code, str(rank), str(count), str(folder), *arguments]
             with output.open("w") as into:
-                settings = {**os.environ, "PYTHONPATH": str(package), **env}
-                started.append(
-                    subprocess.Popen(
-                        command, cwd=folder, env=settings, stdout=into, stderr=subprocess.STDOUT, start_new_session=True
-                    )
-                )
+                how = {"stdout": into, "stderr": subprocess.STDOUT, "start_new_session": True}
+                started.append(subprocess.Popen(command, cwd=folder, env=settings, **how))
         while (codes := [process.poll() for process in started]).count(None) and time.monotonic() < until:
             if any(codes):
                 break

@@ -35,7 +35,6 @@ FUNCTIONS: dict[str, Row] = {  # one row for each function; convert_time needs m
     "timestep_density": ROWS["timestep_density (logitnormal)"],
     "timestep_quantile": ROWS["timestep_quantile (logitnormal)"],
 }
-NOT_ON_TORCH = "a tensor is sampled whole; `distribute_tensor` shards it"
 
 
 def refusal(function: str, feature: str, framework: str) -> str | None:
@@ -62,29 +61,19 @@ def cell(function: str, feature: str, framework: str) -> str:
 def matrix() -> str:
     """Features by frameworks, and below the functions that are exceptions."""
     rows = [["", *(framework.title for framework in FRAMEWORKS.values())], ["---"] * (1 + len(FRAMEWORKS))]
-    exceptions: list[str] = []
+    notes: dict[str, int] = {}
     for feature, title in FEATURES.items():
         cells = []
         for name, framework in FRAMEWORKS.items():
             missing = [function for function in (*FUNCTIONS, *SAMPLERS) if cell(function, feature, name) == "no"]
             text = (getattr(framework, feature).__doc__ or "").partition("\n")[0] if hasattr(framework, feature) else ""
             if missing:
-                exceptions.append(", ".join(f"`{function}`" for function in missing))
-                text += f" [{_number(exceptions)}]"
+                note = ", ".join(f"`{function}`" for function in missing)
+                text += f" [{notes.setdefault(note, len(notes) + 1)}]"
             cells.append(text)
         rows.append([title, *cells])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    notes = [f"- [{_number(exceptions[: at + 1])}] Not {text}." for at, text in _first_of_each(exceptions)]
-    return "\n".join([*lines, "", *notes, ""])
-
-
-def _number(exceptions: list[str]) -> int:
-    """Number of the last exception, counting equal ones once."""
-    return list(dict.fromkeys(exceptions)).index(exceptions[-1]) + 1
-
-
-def _first_of_each(exceptions: list[str]) -> list[tuple[int, str]]:
-    return [(exceptions.index(text), text) for text in dict.fromkeys(exceptions)]
+    return "\n".join([*lines, "", *(f"- [{number}] Not {note}." for note, number in notes.items()), ""])
 
 
 BEGIN, END = "<!-- support matrix: written by `python -m tests.support_matrix` -->\n", "<!-- end of the matrix -->\n"

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgen_rf as rf
+from tests.bits import rounded
 from tests.catalogue import CONFIGS, FORMULAS, Row
 
 pytestmark = [
@@ -94,29 +95,16 @@ def times(draw: Any, xp: Any, shape: tuple[int, ...]) -> Any:
     mine = tuple(1 if single and rng.random() < 0.5 else n for n in shape[:rank])
     near = 10.0 ** -rng.uniform(0, 7, mine)
     host = np.where(rng.random(mine) < 0.5, rng.random(mine), np.where(rng.random(mine) < 0.5, near, 1 - near))
-    return xp.array(np.where(rng.random(mine) < 0.1, np.round(host), host), draw(dtypes(xp)))
+    host = np.where(rng.random(mine) < 0.1, np.round(host), host)
+    if rank and draw(st.booleans()):  # strided
+        return xp.array(np.repeat(host, 2, axis=-1), draw(dtypes(xp)))[..., ::2]
+    return xp.array(host, draw(dtypes(xp)))
 
 
 def flat(xp: Any, value: Any, shape: tuple[int, ...]) -> Any:
     """The values for each element, in order, as float64."""
     host = np.float64(value) if isinstance(value, (int, float, np.generic)) else np.asarray(xp.numpy(value), np.float64)
     return np.broadcast_to(host.reshape(host.shape + (1,) * (len(shape) - host.ndim)), shape).ravel().copy()
-
-
-def rounded(xp: Any, wide: Any, dtype: str) -> Any:
-    """Float64 values in ``dtype``, as the framework rounds; bfloat16 as float32."""
-    if dtype in ("float64", "float32"):
-        return wide.astype(dtype)
-    if xp.rounds_through_float32 and not (xp.name in ("numpy", "cupy") and dtype == "float16"):
-        wide = wide.astype(np.float32)
-    narrow = wide.astype(xp.dtype(dtype) if xp.name != "torch" else _numpy_dtype(dtype))
-    return narrow.astype(np.float32) if dtype == "bfloat16" else narrow
-
-
-def _numpy_dtype(dtype: str) -> Any:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 @given(data=st.data())

@@ -71,11 +71,7 @@ def check(xp: Any, function: str, feature: str, dtype: str = "float32") -> None:
         return
     got = take(row, arrays)
     assert got.dtype == xp.dtype(dtype)
-    exact.assert_rounded(xp.numpy(got), exact.elementwise(row.exact, host), slack(row, host), dtype)
-
-
-def slack(row: Row, host: list[Any]) -> Any:
-    return catalogue.float64_slack(row, host)
+    exact.assert_rounded(xp.numpy(got), exact.elementwise(row.exact, host), catalogue.float64_slack(row, host), dtype)
 
 
 # Values
@@ -180,26 +176,6 @@ def test_repeated(xp: Any, function: str) -> None:
 
 def largest(arrays: list[Any]) -> Any:
     return max(arrays, key=np.ndim)
-
-
-# Functions of numbers
-
-
-def test_a_config_is_hashable_and_reads_an_array_of_times() -> None:
-    config = rf.SampleTimestepConfig("logitnormal", t_list=np.asarray([1.0, 0.5, 0.0]))
-    assert config.t_list == (1.0, 0.5, 0.0)
-    assert {config: 1}[rf.SampleTimestepConfig("logitnormal", t_list=[1, 0.5, 0])] == 1
-
-
-def test_make_t_list_is_evenly_spaced_and_shifted() -> None:
-    wanted = [exact.shift(exact.mp.mpf(k) / 4, 3) for k in (4, 3, 2, 1, 0)]
-    assert max(abs(t - e) for t, e in zip(rf.make_t_list(4, shift=3.0, max_t=1.0), wanted, strict=True)) < 1e-15
-
-
-def test_resolution_shift_is_the_exponential_of_a_line() -> None:
-    half, high = exact.mp.mpf("0.5"), exact.mp.mpf("1.15")
-    mu = half + (high - half) * (1024 - 256) / (4096 - 256)
-    assert rf.resolution_shift(1024) == pytest.approx(float(exact.mp.exp(mu)), rel=1e-15)
 
 
 # The matrix itself

@@ -1,7 +1,4 @@
-"""Namespaces that differ from the standard in how they name devices (dpnp), or have too little of it (MLX).
-
-Neither is installed here: stand-ins over NumPy have the differences, as dpnp 0.20 and MLX 0.32 have them.
-"""
+"""A namespace that differs from the standard in how it names devices, as dpnp 0.20 does: a stand-in over NumPy."""
 
 from __future__ import annotations
 
@@ -75,32 +72,3 @@ def test_a_device_of_another_library_needs_a_namespace_that_takes_it(dpnp):
     for xp in (None, np):
         with pytest.raises(TypeError, match="unrecognized device: got SyclDevice"):
             rf.sample_timesteps(3, CFG, rng=0, xp=xp, device=SyclDevice("cpu"))
-
-
-class Bare:
-    """An array that lacks what the standard says an array has: MLX's has a namespace, and no device."""
-
-    shape, ndim, dtype = (2, 3), 2, "float32"
-
-    def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
-        module: Any = ModuleType("mlx_like")
-        module.asarray = lambda values: Bare()
-        return module
-
-
-def test_an_array_without_a_device_is_a_type_error(xp):
-    x, bare = xp.array(np.ones((2, 3))), Bare()
-    calls = {
-        "x0": lambda: rf.add_noise(bare, bare, 0.5),
-        "eps": lambda: rf.add_noise(x, bare, 0.5),
-        "t": lambda: rf.add_noise(x, x, bare),
-        "x": lambda: rf.expand_like(bare, bare),
-        "time": lambda: rf.convert_time(bare, source="rf", target="sigma"),
-        "u": lambda: rf.timestep_quantile(bare, CFG),
-        "xp": lambda: rf.sample_timesteps(3, CFG, rng=0, xp=bare.__array_namespace__()),
-    }
-    for name, call in calls.items():
-        with pytest.raises(
-            TypeError, match=f"^{name} must follow the array API standard, got mlx_like, whose arrays have"
-        ):
-            call()

@@ -1,7 +1,9 @@
-"""Arguments as people really pass them: NumPy scalars, float subclasses, NumPy next to JAX, chunks of unknown size."""
+"""Arguments as people pass them: NumPy scalars, floats next to an end, subclasses of ndarray, NumPy next to JAX."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 
 import fastgen_rf as rf
 
+CFG = rf.SampleTimestepConfig(time_dist_type="logitnormal")
 HALVES = [np.float16(0.5), np.float32(0.5), np.float64(0.5), np.longdouble(0.5)]
+BELOW, ABOVE = (-2.2e-16, -1e-12, np.float64(-1e-13)), (math.nextafter(1, 2), 1 + 1e-12, np.float64(1 + 1e-13))
+ENDS = [(0.0, t) for t in BELOW] + [(1.0, t) for t in ABOVE]
 
 
 class Loud(float):
@@ -21,33 +26,80 @@ class Loud(float):
     __rmul__ = __sub__ = __rsub__ = __mul__
 
 
-def test_a_numpy_scalar_or_a_float_subclass_is_a_number_as_t(xp: Any) -> None:
+class Image(np.ndarray):
+    """An array that carries notes along: imageio's is of this sort."""
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array.view(Image)
+
+
+# Numbers: NumPy scalars, subclasses of float, and floats within a rounding error of the ends of [0, 1]
+
+
+def test_a_number_of_any_type_is_a_time_and_next_to_an_end_it_is_the_end(xp: Any) -> None:
     x, y = xp.array(np.linspace(-2, 2, 12).reshape(3, 4)), xp.array(np.linspace(3, 1, 12).reshape(3, 4))
     for call in (
         lambda t: rf.add_noise(x, y, t),
         lambda t: rf.ode_step(x, y, t, 0.25),
         lambda t: rf.ode_step(x, y, 1.0, t),
-        lambda t: rf.flow_step(x, y, t, 0.25),
+        lambda t: rf.flow_step(x, y, 0.1, t),
         lambda t: rf.convert_prediction(x, y, t, source="eps", target="v"),
+        lambda t: rf.convert_state(x, t, source="ve", target="vp"),
     ):
-        wanted = xp.numpy(call(0.5))
-        for half in (*HALVES, Loud(0.5)):
-            assert np.array_equal(xp.numpy(call(half)), wanted)
+        for wanted, t in (*((0.5, half) for half in (*HALVES, Loud(0.5))), *ENDS):
+            assert np.array_equal(xp.numpy(call(t)), xp.numpy(call(wanted)))
 
 
-def test_functions_of_a_numpy_scalar_alone_return_a_python_float() -> None:
-    cfg = rf.SampleTimestepConfig(time_dist_type="logitnormal")
-    for half in HALVES:
-        for call in (
-            rf.rf_alpha,
-            rf.rf_sigma,
-            lambda t, shift=half: rf.shift_timesteps(t, shift),
-            lambda u: rf.timestep_quantile(u, cfg),
-            lambda t: rf.timestep_density(t, cfg),
-            lambda sigma: rf.convert_time(sigma, source="sigma", target="rf"),
-        ):
-            assert type(call(half)) is float
-            assert call(half) == pytest.approx(call(0.5), rel=1e-15)
+def test_functions_of_a_number_alone_return_a_python_float() -> None:
+    calls = (
+        *(rf.rf_alpha, rf.rf_sigma, lambda t: rf.shift_timesteps(t, 3.0), lambda u: rf.timestep_quantile(u, CFG)),
+        *(lambda t: rf.timestep_density(t, CFG), lambda t: rf.convert_time(t, source="alpha_bar", target="rf")),
+    )
+    for call in calls:
+        for wanted, t in (*((0.5, half) for half in HALVES), (0.0, 0), (1.0, 1), *ENDS):
+            assert type(call(t)) is float
+            assert call(t) == call(wanted)
+    assert (rf.rf_alpha(0.25), rf.rf_sigma(0.25), rf.rf_sigma(-1e-12)) == (0.75, 0.25, 0.0)
+    assert rf.shift_timesteps(0.5, np.float16(0.5)) == rf.shift_timesteps(0.5, 0.5)
+
+
+@pytest.mark.parametrize("source", ["rf", "alpha_bar", "angle", "sigma"])
+def test_a_float_next_to_an_end_of_its_time_parameterization_is_the_end(source: Any) -> None:
+    target = "rf" if source != "rf" else "sigma"
+    high = {"angle": math.pi / 2, "sigma": math.inf}.get(source, 1.0)
+    for end, time in ((0.0, -1e-12), (high, high + 1e-12)):
+        assert rf.convert_time(time, source=source, target=source) == end
+        assert rf.convert_time(time, source=source, target=target) == rf.convert_time(end, source=source, target=target)
+    for time in (-1.1e-12, *([] if high == math.inf else [high + 1.1e-12]), math.nan):
+        with pytest.raises(ValueError, match=r"^time must lie in"):
+            rf.convert_time(time, source=source, target=target)
+
+
+def test_an_array_of_times_is_not_clamped(xp: Any) -> None:
+    x, t = xp.array(np.ones((2, 3))), xp.array(np.array([-0.5, 1.5]))
+    assert np.array_equal(xp.numpy(rf.add_noise(x, 2 * x, t)), np.array([[0.5] * 3, [2.5] * 3], np.float32))
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.slow
+def test_the_end_is_taken_in_a_compiled_program(xp: Any) -> None:
+    torch = xp.namespace
+    x = torch.rand(2, 3)
+    step = torch.compile(lambda x, t: rf.flow_step(x, x, 0.1, t), backend="eager", fullgraph=True)
+    for end, t in ((0.3, 0.3), (0.0, -2.2e-16), (0.0, -3.3e-16)):
+        assert torch.equal(step(x, t), rf.flow_step(x, x, 0.1, end))
+
+
+# Arrays
+
+
+def test_a_subclass_with_ndarray_s_arithmetic_is_data(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 3))
+    on_disk = np.memmap(tmp_path / "values", dtype=np.float64, mode="w+", shape=values.shape)
+    on_disk[:] = values
+    for array in (on_disk, values.view(Image), values.view(np.matrix)):
+        assert np.array_equal(rf.add_noise(array, 2 * values, 0.3), rf.add_noise(values, 2 * values, 0.3))
+        assert np.array_equal(rf.rf_alpha(array), rf.rf_alpha(values))
 
 
 @pytest.mark.backends("dask")
@@ -69,16 +121,3 @@ def test_numpy_next_to_jax_is_converted_even_if_nothing_else_is(xp: Any) -> None
     assert rf.convert_prediction(here, host, t, source="v", target="v") is here
     assert isinstance(rf.convert_prediction(host, here, t, source="v", target="v"), type(here))
     assert rf.convert_state(here, t, source="vp", target="vp") is here
-
-
-@pytest.mark.backends("torch")
-@pytest.mark.parametrize("dtype", [np.longdouble, object], ids=lambda dtype: dtype.__name__)
-def test_a_dtype_that_torch_lacks_is_a_type_error(xp: Any, dtype: Any) -> None:
-    with pytest.raises(TypeError, match="dtype must be a real floating dtype"):
-        rf.sample_timesteps(4, rf.SampleTimestepConfig(), rng=0, **xp.draw_args, dtype=dtype)
-
-
-@pytest.mark.backends("jax")
-def test_a_device_that_jax_lacks_is_a_value_error(xp: Any) -> None:
-    with pytest.raises(ValueError, match="device must be one of"):
-        rf.sample_timesteps(4, rf.SampleTimestepConfig(), rng=0, xp=xp.namespace, device="cpu:99")

@@ -17,8 +17,6 @@ import fastgen_rf as rf
 from tests.exact import RATIO, TIME, assert_rounded, elementwise, mp
 
 PAIRS = list(permutations(TIME, 2))
-ARITHMETIC = [pair for pair in PAIRS if set(pair) <= {"rf", "sigma", "alpha_bar"}]
-every_pair = pytest.mark.parametrize(("source", "target"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
 inf, nan = math.inf, math.nan
 ENDS = {  # no noise, as much noise as data, no data
     "rf": (0.0, 0.5, 1.0),
@@ -39,24 +37,16 @@ def wanted_ends(source: str, target: str) -> tuple[float, ...]:
 # Ends and middle
 
 
-@every_pair
-@pytest.mark.needs("float64")
-def test_both_ends_and_the_middle_convert_to_their_counterparts(xp: Any, source: str, target: str) -> None:
-    for dtype, rel in (("float64", 4e-16), ("float32", 1e-7)):
-        with np.errstate(divide="ignore", invalid="ignore"):  # dask warns where it computes
-            got = xp.numpy(rf.convert_time(xp.array(np.array(ENDS[source]), dtype), source=source, target=target))
-        assert got.tolist() == pytest.approx(wanted_ends(source, target), rel=rel, abs=rel)
-    floats = [rf.convert_time(value, source=source, target=target) for value in ENDS[source]]
-    assert {type(value) for value in floats} == {float}
-    assert floats == pytest.approx(wanted_ends(source, target), rel=4e-16, abs=4e-16)
-
-
-@pytest.mark.needs("no float64")
-def test_ends_convert_without_float64(xp: Any) -> None:
-    for source, target in ARITHMETIC:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            got = xp.numpy(rf.convert_time(xp.array(np.array(ENDS[source])), source=source, target=target))
-        assert got.tolist() == pytest.approx(ENDS[target], rel=1e-7)
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered:RuntimeWarning")  # dask, as it computes
+def test_both_ends_and_the_middle_convert_to_their_counterparts(xp: Any) -> None:
+    for source, target in PAIRS:
+        if not xp.has_float64 and {source, target} & {"angle", "log_snr"}:
+            continue
+        wanted = wanted_ends(source, target)
+        for dtype, rel in (("float64", 4e-16), ("float32", 1e-7)):
+            if dtype in xp.dtypes:
+                got = rf.convert_time(xp.array(np.array(ENDS[source]), dtype), source=source, target=target)
+                assert xp.numpy(got).tolist() == pytest.approx(wanted, rel=rel, abs=rel)
 
 
 @pytest.mark.backends("numpy", "array_api_strict")
@@ -74,7 +64,7 @@ HALF = np.concatenate([0.5 + DISTANCES, 0.5 - DISTANCES, [math.nextafter(0.5, 0)
 
 @pytest.mark.parametrize("source", ["rf", "sigma", "alpha_bar"])
 @pytest.mark.needs("float64")
-def test_log_snr_near_0_is_right_to_a_few_units_of_its_last_place(xp: Any, source: str) -> None:
+def test_log_snr_near_0_is_right_to_a_few_units_of_its_last_place(xp: Any, source: Any) -> None:
     levels = 2 * HALF if source == "sigma" else HALF
     wanted = elementwise(lambda level: TIME["log_snr"](RATIO[source](level)), [levels])
     for got in (
@@ -117,12 +107,14 @@ def test_angles_in_an_array_are_clipped(xp: Any, dtype: str) -> None:
 # Arrays and numbers
 
 
-@every_pair
-def test_a_float_gets_what_an_array_gets(source: str, target: str) -> None:
-    levels = np.array([0.2, 0.35, 0.5, 0.77, 0.9])
-    array = rf.convert_time(levels, source=source, target=target)
-    floats = [rf.convert_time(value, source=source, target=target) for value in levels.tolist()]
-    assert floats == pytest.approx(array, rel=5e-16, abs=5e-16)  # a vector loop and its rest may differ in the last bit
+def test_a_float_gets_what_an_array_gets() -> None:
+    for source, target in PAIRS:
+        levels = np.array([0.2, 0.35, 0.5, 0.77, 0.9, *ENDS[source]])
+        array = rf.convert_time(levels, source=source, target=target)
+        floats = [rf.convert_time(value, source=source, target=target) for value in levels.tolist()]
+        assert {type(value) for value in floats} == {float}
+        # A vector loop and its rest may differ in the last bit.
+        assert floats == pytest.approx(array, rel=5e-16, abs=5e-16)
 
 
 def test_equal_source_and_target_return_the_time_itself(xp: Any) -> None:
@@ -132,69 +124,36 @@ def test_equal_source_and_target_return_the_time_itself(xp: Any) -> None:
         assert rf.convert_time(0.25, source=name, target=name) == 0.25
 
 
-def test_a_time_keeps_its_shape_type_and_device(xp: Any) -> None:
-    for shape in [(), (0,), (2, 3)]:
-        time = xp.array(np.full(shape, 0.25))
-        got = rf.convert_time(time, source="rf", target="sigma")
-        assert (type(got), tuple(got.shape), xp.device_of(got)) == (type(time), shape, xp.device)
-        assert xp.numpy(time).ravel().tolist() == [0.25] * math.prod(shape)
+def test_numbers_of_all_types_are_times() -> None:
+    for time, source, t in (
+        *((np.float32(0.25), "rf", 0.25), (0, "rf", 0.0), (1, "alpha_bar", 0.0), (0, "angle", 0.0)),
+        *((np.float64(4.0), "sigma", 0.8), (np.float16(np.inf), "sigma", 1.0), (np.int64(4), "sigma", 0.8)),
+        *(
+            (4, "sigma", 0.8),
+            (np.float32(math.pi / 2), "angle", 1.0),
+            (0, "log_snr", 0.5),
+            (np.int32(0), "log_snr", 0.5),
+        ),
+    ):
+        got = rf.convert_time(time, source=source, target="rf")
+        assert type(got) is float
+        assert got == pytest.approx(t, rel=4e-16)
 
 
-@pytest.mark.parametrize(
-    ("time", "source", "t"),
-    [
-        (np.float32(0.25), "rf", 0.25),
-        (np.float64(4.0), "sigma", 0.8),
-        (np.float16(np.inf), "sigma", 1.0),
-        (np.float32(math.pi / 2), "angle", 1.0),
-        (np.int64(4), "sigma", 0.8),
-        (4, "sigma", 0.8),
-        (0, "log_snr", 0.5),
-        (np.int32(0), "log_snr", 0.5),
-        (0, "rf", 0.0),
-        (1, "alpha_bar", 0.0),
-        (0, "angle", 0.0),
-    ],
-    ids=repr,
-)
-def test_numbers_of_all_types_are_times(time: Any, source: str, t: float) -> None:
-    got = rf.convert_time(time, source=source, target="rf")
-    assert type(got) is float
-    assert got == pytest.approx(t, rel=4e-16)
+OUT_OF_RANGE = {
+    "rf": (-0.1, 1.1, nan, inf, np.float32(500)),
+    "alpha_bar": (-0.1, 1.1, nan),
+    "angle": (-0.1, 1.5708, np.float32(1.5708), nan, inf),
+    "sigma": (-0.1, nan, -inf, -1, np.int64(-1)),
+    "log_snr": (nan, np.float32(nan)),
+}
 
 
-@pytest.mark.parametrize(
-    ("source", "bad"),
-    [
-        *(("rf", bad) for bad in (-0.1, 1.1, nan, inf, np.float32(500))),
-        *(("alpha_bar", bad) for bad in (-0.1, 1.1, nan)),
-        *(("angle", bad) for bad in (-0.1, 1.5708, np.float32(1.5708), nan, inf)),
-        *(("sigma", bad) for bad in (-0.1, nan, -inf, -1, np.int64(-1))),
-        ("log_snr", nan),
-        ("log_snr", np.float32(nan)),
-    ],
-    ids=repr,
-)
-def test_a_number_out_of_its_range_is_a_value_error(source: str, bad: Any) -> None:
-    for target in TIME:
-        with pytest.raises(ValueError, match=r"^time must lie in"):
-            rf.convert_time(bad, source=source, target=target)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_an_int_that_float64_cannot_hold_is_a_value_error(sign: int) -> None:
-    for source in ("sigma", "log_snr"):
+def test_a_number_out_of_its_range_is_a_value_error() -> None:
+    for source, values in OUT_OF_RANGE.items():
+        for bad, target in ((bad, target) for bad in values for target in TIME):
+            with pytest.raises(ValueError, match=r"^time must lie in"):
+                rf.convert_time(bad, source=source, target=target)
+    for bad, source in ((sign * 10**400, source) for sign in (1, -1) for source in ("sigma", "log_snr")):
         with pytest.raises(ValueError, match="time must be a number that float64 can hold"):
-            rf.convert_time(sign * 10**400, source=source, target="rf")
-
-
-@pytest.mark.parametrize("bad", ["RF", "t", "", None, 3], ids=repr)
-def test_an_unknown_name_is_a_value_error_that_lists_the_known_ones(xp: Any, bad: Any) -> None:
-    x = xp.array(np.full(2, 0.5))
-    for name in ("source", "target"):
-        names = {"source": "rf", "target": "rf", name: bad}
-        for time in (0.5, x):
-            with pytest.raises(ValueError, match=f"^{name} must be one of rf, angle, sigma, log_snr, alpha_bar, got"):
-                rf.convert_time(time, **names)
-        with pytest.raises(ValueError, match=f"^{name} must be one of rf, vp, ve, got"):
-            rf.convert_state(x, 0.5, **names)
+            rf.convert_time(bad, source=source, target="rf")

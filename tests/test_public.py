@@ -16,16 +16,8 @@ import fastgen_rf as rf
 from fastgen_rf import flow_matching
 
 MODELOPTS = {
-    "rf_alpha",
-    "rf_sigma",
-    "add_noise",
-    "pred_noise_to_pred_x0",
-    "pred_x0_from_flow",
-    "x0_to_eps",
-    "x0_to_flow",
-    "sample_timesteps",
-    "sample_from_t_list",
-    "expand_like",
+    *("rf_alpha", "rf_sigma", "add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"),
+    *("sample_timesteps", "sample_from_t_list", "expand_like"),
 }
 every_public_object = pytest.mark.parametrize("name", sorted(set(rf.__all__) - {"flow_matching"}))
 
@@ -46,13 +38,8 @@ def test_flow_matching_exposes_modelopts_ten_functions() -> None:
 @every_public_object
 def test_a_docstring_has_every_section_and_a_signature_every_type(name: str) -> None:
     public = getattr(rf, name)
-    sections = [
-        "Parameters\n---",
-        "Raises\n---",
-        "Examples\n---",
-        *([] if inspect.isclass(public) else ["Returns\n---"]),
-    ]
-    assert [section for section in sections if section not in (inspect.getdoc(public) or "")] == []
+    sections = ["Parameters", "Raises", "Examples", *([] if inspect.isclass(public) else ["Returns"])]
+    assert [section for section in sections if f"{section}\n---" not in (inspect.getdoc(public) or "")] == []
     signature = inspect.signature(public)
     assert [name for name, p in signature.parameters.items() if p.annotation is p.empty] == []
 

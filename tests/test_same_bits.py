@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bits import assert_few_differ, assert_same_bits, ulps_apart
+from tests.bits import assert_few_differ, assert_same_bits, rounded, ulps_apart
 from tests.catalogue import FORMULAS, HARD_TIMES, REPRESENTATIVE, ROWS, Row, inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|divide by zero|invalid value) encountered:RuntimeWarning")
@@ -53,16 +53,7 @@ def test_float64_results_have_numpys_bits(xp: Any, row: Row) -> None:
 def test_bfloat16_results_are_numpys_float64_rounded_once(xp: Any, row: Row) -> None:
     host = [xp.array(x, "bfloat16") for x in arguments(row, "float32")]
     wide = row(*(xp.numpy(x).astype(np.float64) for x in host))
-    (assert_few_differ if xp.contracts else assert_same_bits)(xp.numpy(row(*host)), as_bfloat16(xp, wide))
-
-
-def as_bfloat16(xp: Any, wide: Any) -> Any:
-    """Float64 values rounded to bfloat16, as float32: through float32 first if the framework does so."""
-    import ml_dtypes
-
-    return (
-        (wide.astype(np.float32) if xp.rounds_through_float32 else wide).astype(ml_dtypes.bfloat16).astype(np.float32)
-    )
+    (assert_few_differ if xp.contracts else assert_same_bits)(xp.numpy(row(*host)), rounded(xp, wide, "bfloat16"))
 
 
 @every_row

@@ -66,23 +66,6 @@ def test_samples_follow_the_distribution(xp: Any, name: str) -> None:
     assert stats.ks_2samp(t, wanted).pvalue > 1e-4
 
 
-def test_the_published_shift_piles_up_at_max_t_and_truncation_does_not(xp: Any) -> None:
-    for shift, max_t, share in [(5.0, 0.999, 0.0040), (5.0, 0.98, 0.0742), (8.0, 0.98, 0.1229)]:
-        piled, cut = (
-            sampled(xp, 20_000, config("shifted", shift=shift, max_t=max_t, truncate=truncate), 3)
-            for truncate in (False, True)
-        )
-        assert np.mean(piled > max_t - 1e-6) == pytest.approx(share, abs=4 * math.sqrt(share / 20_000))
-        assert np.mean(cut > max_t - 1e-6) < 1e-3
-        assert piled.min() > shift * 0.001 / (1 + (shift - 1) * 0.001) - 1e-6
-
-
-def test_pi0_s_timesteps_are_beta(xp: Any) -> None:
-    """``t = 0.999 Beta(1.5, 1) + 0.001``."""
-    theirs = np.random.default_rng(2).beta(1.5, 1.0, 10_000) * 0.999 + 0.001
-    assert stats.ks_2samp(sampled(xp, 10_000, config("beta", min_t=0.001, max_t=1.0), 1), theirs).pvalue > 1e-4
-
-
 # Bounds
 
 
@@ -105,13 +88,10 @@ def test_bf16_never_rounds_past_max_t(xp: Any, dtype: str) -> None:
     assert sorted(set(t.tolist())) == [0.9921875, 0.99609375]
 
 
-def test_bounds_with_one_number_between_them_give_it(xp: Any) -> None:
-    for name in DISTRIBUTIONS:
-        assert set(sampled(xp, 10, config(name, min_t=0.5 - 1e-9, max_t=0.5 + 1e-9)).tolist()) == {0.5}
-
-
 @pytest.mark.dtypes("float32", "bfloat16", "float16")
 def test_bounds_with_no_number_between_them_are_a_value_error(xp: Any, dtype: str) -> None:
+    close = config("logitnormal", min_t=0.5 - 1e-9, max_t=0.5 + 1e-9)  # with one number between them
+    assert set(sampled(xp, 10, close, dtype=xp.dtype(dtype)).tolist()) == {0.5}
     c = rf.SampleTimestepConfig(min_t=0.5 + 2.0**-52, max_t=0.5 + 2.0**-51)
     with pytest.raises(ValueError, match=r"dtype.*no value in \[min_t, max_t\].*0.5"):
         rf.sample_timesteps(3, c, rng=0, dtype=xp.dtype(dtype), **xp.draw_args)
@@ -154,17 +134,6 @@ def test_a_single_stratified_timestep_keeps_its_distribution(xp: Any) -> None:
     c = config("logitnormal", min_t=0.0, max_t=1.0)
     thirds = np.concatenate([sampled(xp, 8, c, seed, stratified=True)[:3] for seed in range(200)])
     assert stats.kstest(np.log(thirds / (1 - thirds)), stats.norm.cdf).pvalue > 1e-3
-
-
-@pytest.mark.backends("numpy")
-def test_the_batch_mean_varies_27_times_less_if_stratified(xp: Any) -> None:
-    """At n = 64: from 2.7e-2 to below 1e-3."""
-    c = config("logitnormal")
-    plain, stratified = (
-        np.std([np.mean(sampled(xp, 64, c, seed, stratified=flag)) for seed in range(200)]) for flag in (False, True)
-    )
-    assert plain == pytest.approx(2.6e-2, abs=0.4e-2)
-    assert stratified < 1e-3
 
 
 # Pairs
@@ -235,18 +204,6 @@ def test_unequal_pairs_are_the_larger_and_the_smaller_of_two_samples(stratified:
         for a, b in [(0.2, 0.5), (0.4, 0.6), (0.5, 0.9)]:  # P(r <= a, t <= b) for a <= b
             wanted = cdf(b) ** 2 - (cdf(b) - cdf(a)) ** 2
             assert abs(np.mean((r <= a) & (t <= b)) - wanted) < 4 * np.sqrt(wanted * (1 - wanted) / len(t))
-
-
-@pytest.mark.parametrize("equal", [True, "0.5", None, np.array([0.5]), np.bool_(True), 1j])
-def test_equal_must_be_a_number(equal: Any) -> None:
-    with pytest.raises(TypeError, match="equal must be a number in"):
-        pairs(4, equal=equal)
-
-
-@pytest.mark.parametrize("equal", [-0.1, 1.5, math.nan, math.inf, np.float32(2), -1e-13])
-def test_equal_must_lie_in_the_unit_interval(equal: Any) -> None:
-    with pytest.raises(ValueError, match="equal must lie in"):
-        pairs(4, equal=equal)
 
 
 # Entries of a t_list

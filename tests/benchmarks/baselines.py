@@ -59,7 +59,7 @@ class Frame:
     def implementations(self) -> list[Implementation]:
         raise NotImplementedError
 
-    def add(self, case: Case, arrays: Arrays) -> Call:
+    def add(self, case: Case, arrays: Any) -> Call:
         """One addition, or two where the gradient is computed."""
         add, (first, second) = self.xp.add, arrays[:2]
         return (lambda: (add(first, second), add(first, second))) if case.gradient else lambda: add(first, second)
@@ -119,27 +119,19 @@ class TorchFrame(Frame):
             self.xp.cuda.synchronize()
 
     def implementations(self) -> list[Implementation]:
-        def theirs(op: str) -> Any:
-            return getattr(self.modelopt, op)
+        made = []
+        for name, module in ((OURS, fastgen_rf), ("nvidia-modelopt", self.modelopt)):
+            if module is not None:
+                made += [
+                    Implementation(name, self._call(module, lambda op: op), baseline=module is self.modelopt),
+                    Implementation(f"{name}, compiled", self._call(module, self._compiled), compiled=True),
+                ]
+        return [*made, Implementation(ADD, lambda case, arrays: self.add(case, [x.detach() for x in arrays[:2]]))]
 
-        name, compiled = "nvidia-modelopt", self._compiled
-        modelopt = [
-            Implementation(name, self._call(theirs, tensor_time=True), baseline=True),
-            Implementation(
-                f"{name}, compiled", self._call(lambda op: compiled(theirs(op)), tensor_time=True), compiled=True
-            ),
-        ]
-        return [
-            Implementation(OURS, self._call(ours)),
-            *(modelopt if self.modelopt else []),
-            Implementation(f"{OURS}, compiled", self._call(lambda op: compiled(ours(op))), compiled=True),
-            Implementation(ADD, lambda case, arrays: self.add(case, tuple(x.detach() for x in arrays[:2]))),  # type: ignore[arg-type]
-        ]
-
-    def _call(self, function: Callable[[str], Any], tensor_time: bool = False) -> Callable[[Case, Arrays], Call]:
+    def _call(self, module: Any, wrap: Any) -> Callable[[Case, Arrays], Call]:
         def prepare(case: Case, arrays: Arrays) -> Call:
-            op, (first, second, t, cotangent) = function(case.op), arrays
-            if tensor_time and isinstance(t, float):
+            op, (first, second, t, cotangent) = wrap(getattr(module, case.op)), arrays
+            if module is self.modelopt and isinstance(t, float):
                 t = self.xp.tensor(t, device=self.device)  # nvidia-modelopt needs a tensor; not measured
             if not case.gradient:
                 return lambda: op(first, second, t)

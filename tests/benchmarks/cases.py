@@ -20,17 +20,19 @@ FORMULAS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
 }
 FORWARD, BACKWARD = "forward", "forward+backward"
 LATENT = (8, 16, 21, 60, 104)
-SIZES = ((4,), (4, 4, 16, 16), (4, 16, 32, 32), (4, 16, 128, 128), LATENT)
-QUICK_SIZES = (SIZES[0], SIZES[2], LATENT)
-IMAGES = ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64))  # one pass begins to pay here
-SHAPES = (
+SHAPES = {  # of the tables in which t has one value for each sample
+    "sizes": ((4,), (4, 4, 16, 16), (4, 16, 32, 32), (4, 16, 128, 128), LATENT),
+    "images": ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64)),  # one pass begins to pay here
+    "formulas": (LATENT,),
+}
+TABLES = (*SHAPES, "shapes")
+ODD = (  # the table "shapes": its label, the shape and what t is
     ("one sample", (1, 16, 21, 60, 104), "per sample"),
     ("many samples", (131072, 16), "per sample"),
     ("(B, F) timesteps", (4, 21, 4, 60, 104), "per frame"),
     ("float t", (4, 16, 21, 40, 40), "float"),
     ("t needs no gradient", (4, 16, 21, 40, 40), "no gradient"),
 )
-TABLES = ("sizes", "images", "formulas", "shapes")
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,16 @@ def _normal(shape: tuple[int, ...]) -> Any:
     return np.random.default_rng(0).standard_normal((3, *shape), np.float32)
 
 
-def cases(
-    dtypes: Sequence[str], differentiable: bool, tables: Sequence[str], ops: Sequence[str], quick: bool
-) -> Iterator[Case]:
+def cases(dtypes: Sequence[str], differentiable: bool, tables: Sequence[str], ops: Sequence[str]) -> Iterator[Case]:
     """Yield the cases of one framework. Without ``ops``, sizes and shapes take one formula in each direction."""
     directions = (FORWARD, BACKWARD) if differentiable else (FORWARD,)
     every = [(op, direction) for direction in directions for op in ops or FORMULAS]
     few = every if ops else [("add_noise", FORWARD), ("pred_x0_from_flow", BACKWARD)][: len(directions)]
-    per_sample = [  # table, formulas, shapes
-        ("sizes", few, QUICK_SIZES if quick else SIZES),
-        ("images", every, IMAGES),
-        ("formulas", every, (LATENT,)),
-    ]
     for dtype in dtypes:
-        for table, ops_and_directions, shapes in per_sample:
-            if table in tables:
-                yield from (Case(table, op, to, dtype, shape) for op, to in ops_and_directions for shape in shapes)
-        if "shapes" in tables:
-            for op, direction in few:
-                for label, shape, time in SHAPES:
-                    if time != "no gradient" or direction == BACKWARD:
-                        yield Case("shapes", op, direction, dtype, shape, time, label)
+        for table, shapes in SHAPES.items():
+            for op, direction in (few if table == "sizes" else every) if table in tables else ():
+                yield from (Case(table, op, direction, dtype, shape) for shape in shapes)
+        for op, direction in few if "shapes" in tables else ():
+            for label, shape, t in ODD:
+                if t != "no gradient" or direction == BACKWARD:
+                    yield Case("shapes", op, direction, dtype, shape, t, label)

@@ -118,3 +118,27 @@ def test_a_cuda_graph_captures_and_replays_a_call(t: Any) -> None:
         torch.cuda.synchronize()
         assert torch.equal(result, row(first, second, time))
         check(row, first, second, time)
+
+
+# Draws from a t_list
+
+
+def test_not_even_the_first_draw_from_a_t_list_waits_for_the_device() -> None:
+    rng = torch.Generator("cuda").manual_seed(0)
+    with no_synchronization():
+        rf.sample_from_t_list(64, rf.make_t_list(100), rng=rng, return_index=True)
+
+
+def test_a_graph_captures_and_replays_a_draw_from_a_t_list() -> None:
+    t_list = rf.make_t_list(90)
+    rf.sample_from_t_list(64, t_list[1:], device="cuda", return_index=True)  # loads the kernels, not this table
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        t, index = rf.sample_from_t_list(64, t_list, device="cuda", return_index=True)
+    drawn = []
+    for _ in range(2):
+        graph.replay()
+        torch.cuda.synchronize()
+        assert torch.equal(t.cpu(), torch.tensor(t_list)[index.cpu()])
+        drawn.append(index.tolist())
+    assert drawn[0] != drawn[1]

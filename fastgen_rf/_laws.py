@@ -16,11 +16,7 @@ from typing import Any
 
 from fastgen_rf._typing import TimeDistType
 
-__all__ = ["LAWS", "density", "quantile", "quantile_with_slopes", "shifted"]
-
-
-def _tame(c: Any, low: float, high: float) -> tuple[float, float]:
-    return 1.0, 1.0
+__all__ = ["LAWS", "clamped", "density", "quantile", "shifted"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,6 @@ class Law:
     """Whether ``[min_t, max_t]`` is the law's own support, so that there is nothing to scale."""
     uses: tuple[str, ...] = ()
     """The config's fields, besides the bounds, that the law has a use for."""
-    ends: Callable[..., tuple[float, float]] = _tame
-    """``ends(c, low, high)``: what the quantile's slope at u = 0 and u = 1 divides by; at 0 the slope is infinite."""
 
 
 def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
@@ -48,45 +42,13 @@ def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
     return shifted(t, c.shift) if law.shifts else t
 
 
-def quantile_with_slopes(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    """Return t of config ``c`` at ``u``, both clamped, ``t`` to ``[low, high]``, with the right slopes at the ends.
-
-    An infinite slope in u times one of 0, a sigmoid's or a clamp's, would be NaN: at such an end the law is evaluated
-    elsewhere. An end that the law reaches, and passes by rounding, keeps its slope.
-    """
-    u = inner = _clamped_to(u, 0.0, 1.0, xp)
-    law = LAWS[c.time_dist_type]
-    start, stop = (c.min_t, c.max_t) if _fills_bounds(c) else (0.0, 1.0)
-    shift = 1.0 if _fills_bounds(c) or not law.shifts else c.shift
-    reached = [shifted(bound, shift) for bound in (c.min_t, c.max_t)]
-    steep = [at for at, divisor in enumerate(law.ends(c, start, stop)) if divisor < _STEEP]
-    for end in steep:
-        inner = xp.where(u == end, 0.5, inner)
-    t = quantile(inner, c, xp, special)
-    for end in steep:
-        zero = xp.where(u == end, u - end, 0.0)
-        huge = 0 * zero + 2.0**600  # no constant, which a compiler would square to infinity
-        t = xp.where(u == end, reached[end], t) + zero * huge * huge  # plus 0, of infinite slope
-    beneath = _at(low, t, xp) if reached[0] >= low else low
-    above = _at(high, t, xp) if reached[1] <= high else high
-    return xp.where(t < low, beneath, xp.where(t > high, above, t))
-
-
-_STEEP = 1e-290  # half of what float64 has below is lost to underflow, and what divides by it is beyond float64
-
-
 def _fills_bounds(c: Any) -> bool:
     """Whether the law is taken on ``[min_t, max_t]`` as its support, so that nothing is scaled, shifted and clamped."""
     return c.truncate or LAWS[c.time_dist_type].bounded
 
 
-def _at(bound: float, t: Any, xp: Any) -> Any:
-    """``bound`` with the slope of t, which is close to it: less the difference, which has none after a floor."""
-    return t - xp.floor((t - bound) * 2.0**600) * 2.0**-600
-
-
-def _clamped_to(x: Any, low: float, high: float, xp: Any) -> Any:
-    """Return ``x`` in ``[low, high]``, with the slope 1 at both: clip halves it there in some frameworks."""
+def clamped(x: Any, low: float, high: float, xp: Any) -> Any:
+    """Return ``x`` clipped to ``[low, high]``, with derivative 1 at both bounds."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
@@ -94,7 +56,7 @@ def density(t: Any, c: Any, xp: Any) -> Any:
     """Return the density of config ``c``, which has one, at ``t``: 0 outside its bounds, NaN at NaN."""
     law = LAWS[c.time_dist_type]
     evaluate: Any = law.density
-    inside = _clamped_to(t, c.min_t, c.max_t, xp)
+    inside = clamped(t, c.min_t, c.max_t, xp)
     if _fills_bounds(c):
         value = evaluate(inside, 1 - inside, c, c.min_t, c.max_t, xp)
     else:
@@ -179,12 +141,6 @@ def _beta(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any
     return xp.where(inside, -xp.expm1(rest), 1 - (1 - low) * remaining ** (1 / c.beta_b))
 
 
-def _beta_ends(c: Any, low: float, high: float) -> tuple[float, float]:
-    if c.beta_b == 1:
-        return (low / high) ** c.beta_a if c.beta_a > 1 else 1.0, 1.0
-    return 1.0, ((1 - high) / (1 - low)) ** c.beta_b if c.beta_b > 1 else 1.0
-
-
 def _beta_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
     if c.beta_b == 1:
         left = (low / high) ** c.beta_a
@@ -251,10 +207,6 @@ def _logitnormal_density(t: Any, rest: Any, c: Any, low: float, high: float, xp:
     return _logit_density(t, rest, c.p_mean, c.p_std, low, high, xp)
 
 
-def _logitnormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
-    return _normal_ends(c.p_mean, c.p_std, _logit(low), _logit(high))
-
-
 def _shifted_logitnormal(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     mean = c.p_mean + math.log(c.shift)  # a shift moves the logit
     return special.expit(_normal(u, mean, c.p_std, _logit(low), _logit(high), xp, special))
@@ -264,16 +216,8 @@ def _shifted_logitnormal_density(t: Any, rest: Any, c: Any, low: float, high: fl
     return _logit_density(t, rest, c.p_mean + math.log(c.shift), c.p_std, low, high, xp)
 
 
-def _shifted_logitnormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
-    return _normal_ends(c.p_mean + math.log(c.shift), c.p_std, _logit(low), _logit(high))
-
-
 def _lognormal(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     return xp.exp(_normal(u, c.p_mean, c.p_std, _log(low), _log(high), xp, special))
-
-
-def _lognormal_ends(c: Any, low: float, high: float) -> tuple[float, float]:
-    return _normal_ends(c.p_mean, c.p_std, _log(low), _log(high))
 
 
 def _lognormal_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
@@ -322,16 +266,6 @@ def _normal(u: Any, mean: float, std: float, low: float, high: float, xp: Any, s
     in_lower = lower < 0.5
     z = special.ndtri(xp.where(in_lower, lower, upper))
     return xp.where(in_lower, z, -z) * std + mean
-
-
-def _normal_ends(mean: float, std: float, low: float, high: float) -> tuple[float, float]:
-    """Tail beyond each end that :func:`_normal` inverts there: its share of the law's in the branch that is taken."""
-    a, b, width = (low - mean) / std, (high - mean) / std, (high - low) / std
-    if b < -_FAR:
-        return float(_left(-b, width)), 1.0
-    if a > _FAR:
-        return 1.0, float(_left(a, width))
-    return (1.0, 1.0) if width < _NARROW else (_cdf(a), _cdf(-b))
 
 
 def _normal_density(x: Any, mean: float, std: float, low: float, high: float, xp: Any) -> Any:
@@ -395,8 +329,8 @@ def _tail_quantile(v: Any, x: float, width: float, xp: Any) -> Any:
 
 LAWS: dict[TimeDistType, Law] = {
     "uniform": Law(_uniform, _uniform_density),
-    "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std"), ends=_logitnormal_ends),
-    "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std"), ends=_lognormal_ends),
+    "logitnormal": Law(_logitnormal, _logitnormal_density, uses=("p_mean", "p_std")),
+    "lognormal": Law(_lognormal, _lognormal_density, bounded=True, uses=("p_mean", "p_std")),
     "shifted": Law(_shifted, _shifted_density, shifts=_uniform, uses=("shift",)),
     "polynomial": Law(_polynomial, None, bounded=True),
     "shifted_logitnormal": Law(
@@ -404,10 +338,9 @@ LAWS: dict[TimeDistType, Law] = {
         _shifted_logitnormal_density,
         shifts=_logitnormal,
         uses=("shift", "p_mean", "p_std"),
-        ends=_shifted_logitnormal_ends,
     ),
     "mode": Law(_mode, _mode_density, uses=("mode_scale",)),
     "cosmap": Law(_cosmap, _cosmap_density),
-    "beta": Law(_beta, _beta_density, uses=("beta_a", "beta_b"), ends=_beta_ends),
+    "beta": Law(_beta, _beta_density, uses=("beta_a", "beta_b")),
     "loguniform": Law(_loguniform, _loguniform_density, bounded=True),
 }

@@ -23,7 +23,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
 
     :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
-    between frameworks.
+    between frameworks. It is differentiable in u for 0 < u < 1, but not at u = 0 and u = 1.
 
     Parameters
     ----------
@@ -90,7 +90,9 @@ class Quantile:
     high: float
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        return _laws.quantile_with_slopes(u, self.config, self.low, self.high, xp, special)
+        # clamped, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
+        t = _laws.quantile(_laws.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
+        return _laws.clamped(t, self.low, self.high, xp)
 
 
 def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:

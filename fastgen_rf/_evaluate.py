@@ -41,11 +41,9 @@ def checked(
     names: tuple[str, ...], arrays: tuple[ArrayT | Array, ...], times: tuple[Array | float, ...]
 ) -> tuple[Backend, tuple[Any, ...], tuple[Any, ...]]:
     """Check one or two arrays and their times. A time that is a number becomes a float."""
-    given: tuple[Any, ...] = arrays + times
-    values = of_one_framework(*given)
+    values = of_one_framework(*arrays, *times)
     count = len(arrays)
-    if values is not given:
-        arrays, times = values[:count], values[count:]
+    arrays, times = values[:count], values[count:]
     first: Any = arrays[0]
     last: Any = arrays[-1]
     backend = floating_backend(first, names[0])

@@ -23,7 +23,8 @@ class Row(NamedTuple):
 
     function: Callable[..., Any]
     takes: str
-    """Its arguments: arrays x and y, times t and s, a noise level l, probabilities u, times d between bounds."""
+    """Its arguments: arrays x and y, times t and s, a time n after t, a noise level l, probabilities u, times d between
+    bounds, shifts f."""
     exact: Callable[..., Any]
     """Its value in 60 digits, from the definition."""
     options: dict[str, Any] = {}  # noqa: RUF012  # nobody writes to it
@@ -100,6 +101,11 @@ def _ode_step(x0: Any, x_t: Any, t: Any, s: Any) -> Any:
     return exact.step(x0, x_t, t, s, "x0") if _inside(t) and t else mp.nan
 
 
+def _renoise(x_t: Any, eps: Any, t: Any, n: Any) -> Any:
+    a = (1 - n) / (1 - t) if _inside(t) and t != 1 else mp.nan
+    return a * x_t + mp.sqrt(n * n - a * a * t * t) * eps
+
+
 def expand_like(t: Any, x: Any) -> Any:
     """The library's function, with arithmetic that shows where it lays t."""
     return rf.expand_like(t, x) * x
@@ -172,6 +178,7 @@ FORMULAS = [
     _conversion(rf.x0_to_flow, "x0", "flow"),
     Row(rf.ode_step, "xyts", _ode_step, like=1, floored=True),
     Row(rf.flow_step, "xyts", lambda flow, x_t, t, s: x_t + (s - t) * flow, like=1),
+    Row(rf.renoise, "xytn", _renoise, floored=True),
     *CONVERSIONS,
     *STATES,
 ]
@@ -180,6 +187,7 @@ FUNCTIONS_OF_TIMES = [
     Row(rf.rf_alpha, "t", lambda t: 1 - t),
     Row(rf.rf_sigma, "t", lambda t: t),
     *(Row(rf.shift_timesteps, "t", lambda t, by=by: exact.shift(t, by), {"shift": by}) for by in (3.0, 0.3)),
+    Row(rf.shift_timesteps, "tf", exact.shift),
     *TIMES,
     *QUANTILES,
     *DENSITIES,
@@ -280,6 +288,8 @@ def inputs(row: Row, columns: int = 6, scale: float = 1.0) -> list[Any]:
         "y": rng.standard_normal((rows, columns)) * scales,
         "t": HARD_TIMES,
         "s": rng.permutation(HARD_TIMES),
+        "n": np.maximum(HARD_TIMES, rng.permutation(HARD_TIMES)),
+        "f": np.resize([0.3, 1.0, 2.5, 12.0, 1.0 - 2.0**-20], rows),
         "l": LEVELS.get(row.options.get("source", ""), HARD_TIMES),
         "u": PROBABILITIES,
         "d": INSIDE,

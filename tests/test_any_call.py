@@ -116,6 +116,8 @@ def test_a_formula_gives_each_element_what_numpy_gives_it_alone(xp: Any, data: A
         data.draw(arrays(xp, shape, dtype) if kind in "xy" else times(xp, shape))
         for kind, dtype in zip(row.takes, names, strict=True)
     ]
+    if "n" in row.takes and all(isinstance(x, (float, np.generic)) for x in arguments[2:]):
+        arguments[2:] = sorted(arguments[2:])
     got = row(*arguments)
     like = arguments[row.like]
     assert (type(got), tuple(got.shape), got.dtype) == (type(like), shape, like.dtype)

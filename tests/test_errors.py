@@ -263,7 +263,7 @@ def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
 @every_formula
 def test_integer_timesteps_are_told_to_divide(xp: Any, row: Row) -> None:
     for at, name in enumerate(row.arguments):
-        if row.takes[at] in "ts":
+        if row.takes[at] in "tsn":
             for bad in (500, np.int64(500), xp.other_dtype(np.ones(2), "int32")):
                 assert_raises(TypeError, row, xp, at, bad, f"{name} must be", "divide integer")
 

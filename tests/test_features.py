@@ -38,6 +38,8 @@ def inputs(row: Row, dtype: str = "float32") -> list[Any]:
     """Small NumPy float64 arguments of numbers that ``dtype`` has, with times well inside (0, 1)."""
     rng = np.random.default_rng(20)
     host = [rng.standard_normal((4, 3)) if kind in "xy" else rng.uniform(0.2, 0.8, 4) for kind in row.takes]
+    if "n" in row.takes:
+        host[-1] += 0.8 * (1 - host[-1])
     return catalogue.narrowed(host, dtype)
 
 

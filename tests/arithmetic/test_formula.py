@@ -18,7 +18,7 @@ from fastgen_rf.arithmetic._words import Words
 from fastgen_rf.backends._standard import Backend
 
 FORMULAS = {name: value for name, value in vars(_formulas).items() if isinstance(value, Formula)}
-EXACT = Ops(max, lambda x: Fraction(float(x) ** 0.5))
+EXACT = Ops(max, lambda x: Fraction(abs(float(x)) ** 0.5))
 TIMES = [Fraction(k, 101) for k in range(1, 101)]
 
 

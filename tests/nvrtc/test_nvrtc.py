@@ -42,10 +42,11 @@ def check(ptx: str) -> None:
     assert "ftz" not in ptx
 
 
-KERNELS = {  # formula, dtypes of the two arrays, of t and of the result, number of axes
+KERNELS = {  # formula, dtypes of its arrays, of its times and of the result, number of axes
     "plain": (_formulas.add_noise, (F4, F4, F4, F4), 1),
     "least divisor": (_formulas.x0_to_flow, (F2, bfloat16, F8, F2), 1),
-    "root": (_formulas.v_to_v_vp, (F8, F4, F4, F8), 1),
+    "root": (_formulas.v_to_v_vp, (F8, F4, F8), 1),
+    "two times": (_formulas.renoise, (F4, F4, F4, F4, F4), 1),
     "float t": (_formulas.x0_to_eps, (F4, F4, None, F4), 3),
     "bfloat16": (_formulas.flow_to_x0, (bfloat16, F4, bfloat16, bfloat16), 1),
 }
@@ -53,7 +54,15 @@ KERNELS = {  # formula, dtypes of the two arrays, of t and of the result, number
 
 @pytest.mark.parametrize(("formula", "dtypes", "axes"), KERNELS.values(), ids=list(KERNELS))
 def test_a_kernel_is_float64_arithmetic_without_contraction(formula: Any, dtypes: Any, axes: int) -> None:
-    check(compiled(_cupy._kernel(formula, None in dtypes, _cupy._cast(dtypes[-1])), *dtypes, axes=axes))
+    check(
+        compiled(
+            _cupy._kernel(
+                formula, tuple(dtype is None for dtype in dtypes[-1 - formula.times : -1]), _cupy._cast(dtypes[-1])
+            ),
+            *dtypes,
+            axes=axes,
+        )
+    )
     check(compiled(_cupy._kernel_of_one("1.0 - wide(x)", _cupy._cast(dtypes[-1])), dtypes[0], dtypes[-1]))
 
 

@@ -15,7 +15,7 @@ from tests.catalogue import EXPANDED, SAMPLERS
 from tests.support_matrix import FUNCTIONS
 
 X, E, T = arrays(4, 6)
-GIVEN = {"x": X, "y": E, "t": T, "s": 0.5 * T, "l": T, "u": T, "d": T}
+GIVEN = {"x": X, "y": E, "t": T, "s": 0.5 * T, "n": 0.5 * T + 0.5, "f": T, "l": T, "u": T, "d": T}
 T_LIST = (1.0, 0.75, 0.5, 0.0)
 
 

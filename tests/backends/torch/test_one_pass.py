@@ -203,6 +203,7 @@ def test_sums_on_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPat
 
 def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
+    monkeypatch.setattr(_torch, "_LEAST", 0)
     monkeypatch.setattr(_torch, "_serves", {})
     monkeypatch.setitem(sys.modules, "fastgen_rf.backends._triton", None)
     given = inputs(SMALL)

@@ -73,7 +73,10 @@ def test_a_time_per_frame_noises_each_frame_with_its_own_t(xp: Any) -> None:
         np.broadcast_to(t[:, None, :, None, None], shape),
         np.broadcast_to(t[..., None, None, None], shape),
     )
-    for laid in (rf.expand_like(time, zeros, axes=(0, 2)), xp.array(t[:, None, :])):
+    for laid in (
+        *(rf.expand_like(time, zeros, axes=axes) for axes in ((0, 2), (0, -3))),
+        *(rf.expand_like(xp.array(t.T.copy()), zeros, axes=(2, 0)), xp.array(t[:, None, :])),
+    ):
         assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, laid)), per_frame)
     assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, time)), per_channel)
 

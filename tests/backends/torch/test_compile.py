@@ -369,3 +369,5 @@ def test_what_dynamo_runs_is_right_as_plain_python(monkeypatch: pytest.MonkeyPat
     assert list(map(repr, map(fixed, numbers))) == list(map(repr, numbers))
     assert [lies_in(x, 0.0, 1.0) for x in (0.0, 1.0, -1e-9, 1.1, math.nan)] == [True, True, False, False, False]
     assert rf.convert_time(np.array(np.float32(math.pi / 2)), source="angle", target="rf") == 1.0
+    with pytest.raises(ValueError, match="must have the same shape"):
+        rf.add_noise(C4, C5, 0.5)

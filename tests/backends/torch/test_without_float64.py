@@ -147,6 +147,13 @@ def test_a_device_type_that_decides_is_not_asked(monkeypatch: pytest.MonkeyPatch
     assert has == {"cpu": True, "cpu:0": True, "cuda:1": True, "meta": True, "mps": False}
 
 
+def test_the_report_lists_the_cpu_and_every_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert list(map(str, BACKEND.devices())) == ["cpu", "cuda:0", "cuda:1"]
+
+
 @asked_anew
 def test_an_intel_gpu_has_float64_where_its_capability_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def capability(device: torch.device) -> dict[str, bool]:

@@ -70,13 +70,7 @@ class JaxBackend(NumpyDtypes):
             words = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
             return _evaluate_on_words(formula, dtype, *arrays, *words)
         if any(isinstance(t, float) for t in times):
-            # In this scope a Python float is a float64.
-            with jax.enable_x64(True):
-                if not any(isinstance(x, Tracer) for x in (*arrays, *times)):
-                    return _evaluate(formula, dtype, *arrays, *times)
-                times = [jnp.asarray(t, jnp.float64) if isinstance(t, float) else t for t in times]
-        # Outside of the scope: a tracer that is float32 here may be of a Python float or a NumPy float64, and would be
-        # a float64 in the scope.
+            return _evaluate_with_floats(formula, dtype, *arrays, *times)
         return _evaluate(formula, dtype, *arrays, *times)
 
     def check_rng(self, rng: Any) -> None:
@@ -108,12 +102,9 @@ class JaxBackend(NumpyDtypes):
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         if not self.has_float64(self.device(time)):
             return super().map_times(function, time, other)
-        if other is None:
-            return _evaluate(_TimesMapped(function), time.dtype, time)
-        if isinstance(other, float):
-            with jax.enable_x64(True):
-                other = jnp.asarray(other, jnp.float64)
-        return _evaluate(_TimesMapped(function), time.dtype, time, other)
+        times = (time,) if other is None else (time, other)
+        evaluate = _evaluate_with_floats if isinstance(other, float) else _evaluate
+        return evaluate(_TimesMapped(function), time.dtype, *times)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
@@ -256,6 +247,17 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
 
 
 _evaluate = jax.jit(_run, static_argnums=(0, 1))
+
+
+def _evaluate_with_floats(function: Any, dtype: Any, *operands: Any) -> Any:
+    """Evaluate where a time may be a Python float, which is a float64 in the scope."""
+    with jax.enable_x64(True):
+        if not any(isinstance(x, Tracer) for x in operands):
+            return _evaluate(function, dtype, *operands)
+        operands = tuple([jnp.asarray(x, jnp.float64) if isinstance(x, float) else x for x in operands])
+    # A tracer that is float32 outside of the scope may be of a Python float or a NumPy float64, and would be a float64
+    # in the scope.
+    return _evaluate(function, dtype, *operands)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

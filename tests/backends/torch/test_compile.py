@@ -332,7 +332,7 @@ BAD_CALLS: dict[str, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {
     "float t": (rf.add_noise, (C4, C4, 0.5), (C5, C5, 1.5)),
     "int t": (rf.add_noise, (C4, C4, 1), (C5, C5, 500)),
     "shift": (rf.shift_timesteps, (torch.ones(4), 2.0), (torch.ones(5), -3.0)),
-    "shift a tensor": (rf.shift_timesteps, (torch.ones(4), 2.0), (torch.ones(5), torch.tensor(3.0))),
+    "shift a tensor": (rf.shift_timesteps, (torch.ones(4), 2.0), (0.5, torch.tensor(3.0))),
     "tokens": (lambda x, n: x * rf.resolution_shift(n), (C4, 256), (C5, 10**9)),
     "anchors": (lambda x, n: x * rf.resolution_shift(9, base_tokens=n), (C4, 256), (C5, 4096)),
     "steps": (lambda x, n: x * rf.make_t_list(n)[0], (C4, 3), (C5, 0)),
@@ -356,8 +356,7 @@ def test_dynamo_s_exception_contains_the_message(name: str) -> None:
     again(*good)
     with pytest.raises(torch._dynamo.exc.Unsupported) as traced:
         again(*bad)
-    message = "shift must be a real number, got Tensor" if name == "shift a tensor" else str(eager.value)
-    assert message in str(traced.value)
+    assert str(eager.value) in str(traced.value)
 
 
 def test_what_dynamo_runs_is_right_as_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:

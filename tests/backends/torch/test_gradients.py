@@ -53,7 +53,8 @@ def test_every_subset_of_the_arguments_gets_its_gradients(
 def test_large_gradients_of_every_formula_are_those_of_small_ones(row: Row) -> None:
     """The one pass takes a formula's coefficients, and its derivative for t, out of the formula itself."""
     n = 600
-    host = [randn(4, n, seed=at) if kind in "xy" else times(4) * 0.9**at for at, kind in enumerate(row.takes)]
+    given = {"x": randn(4, n), "y": randn(4, n, seed=1), "t": times(4), "s": 0.7 * times(4), "n": 0.5 + 0.5 * times(4)}
+    host = [given[kind] for kind in row.takes]
     small = [x.detach().requires_grad_() for x in host]
     large = [x.repeat(1, 512).requires_grad_() if x.ndim == 2 else x.clone().requires_grad_() for x in host]
     upstream = randn(4, n, seed=9)

@@ -1,6 +1,6 @@
 """Derivatives of ``convert_time`` at the ends of each time parameterization, as limits; and the TrigFlow recipe.
 
-The recipe of docs/howto/paths.md differentiates through those ends.
+The recipe of docs/howto/teachers.md differentiates through those ends.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SMOOTH = [pair for pair in PAIRS if np.isfinite(derivatives(*pair, 1)).any()]
 
 # The TrigFlow recipe, with a network that depends on the time, and its derivative
 
-PAGE = Path(__file__).parents[1] / "docs" / "howto" / "paths.md"
+PAGE = Path(__file__).parents[1] / "docs" / "howto" / "teachers.md"
 
 
 def _network(x_t: Any, t: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The times of a roll-out: shifting them towards noise, how far a resolution asks, and a few-step student's t_list."""
+"""Schedules: shifts of times towards noise, their size for a resolution, and the t_list of a few-step sampler."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ __all__ = ["make_t_list", "resolution_shift", "shift_timesteps"]
 def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     """Shift times towards noise: ``shift t / (1 + (shift - 1) t)``.
 
-    The map that leaves 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3,
-    arXiv:2403.03206, section 5.3.2). Shifts compose: one by a after one by b is one by a b, and one
-    by 1 / a undoes one by a. Computed in float64 and rounded once.
+    The map keeps 0 and 1 and multiplies the odds ``t / (1 - t)`` by shift (SD3, arXiv:2403.03206, section 5.3.2).
+    Shifts compose by multiplication, and a shift by 1 / a inverts a shift by a. Computed in float64 and rounded once.
 
     Parameters
     ----------
     t : float or real floating array of any shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped.
     shift : float
-        Positive; above 1 it moves times towards noise, below 1 towards data.
+        Positive; a shift above 1 moves times towards noise, below 1 towards data.
 
     Returns
     -------
@@ -41,14 +40,14 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     Raises
     ------
     TypeError
-        If t is neither a float nor a real floating array, or shift is no number.
+        If t is neither a float nor a real floating array, or shift is not a number.
     ValueError
         If t is a float outside [0, 1], or shift is not positive and finite.
 
     See Also
     --------
-    resolution_shift : How far to shift.
-    make_t_list : A roll-out's shifted times.
+    resolution_shift : The shift for a number of image tokens.
+    make_t_list : A schedule of shifted times.
 
     Examples
     --------
@@ -70,19 +69,19 @@ def resolution_shift(
     base_shift: float = 0.5,
     max_shift: float = 1.15,
 ) -> float:
-    """Return the shift for a number of image tokens: ``exp`` of a line in that number, as Flux has it.
+    """Return the shift for a number of image tokens: ``exp`` of a linear function of the token count, as in Flux.
 
-    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and on beyond both. Its values
-    are the logarithms of shifts: Flux calls them mu, and the shift that :func:`shift_timesteps` takes is ``exp(mu)``.
+    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and continues beyond both. Its
+    values are logarithms of shifts, which Flux calls mu. The shift for :func:`shift_timesteps` is ``exp(mu)``.
 
     Parameters
     ----------
     tokens : int
-        Length of the sequence that the transformer sees: pixels / 256 for a patch of 2 x 2 latents of 8 x 8 pixels.
+        Length of the transformer's sequence: pixels / 256 for patches of 2 x 2 latents of 8 x 8 pixels.
     base_tokens, max_tokens : int
         Two different lengths, at least 0.
     base_shift, max_shift : float
-        Logarithms of the shifts there.
+        Logarithms of the shifts at these lengths.
 
     Returns
     -------
@@ -92,14 +91,14 @@ def resolution_shift(
     Raises
     ------
     TypeError
-        If an argument is no number.
+        If an argument is not a number.
     ValueError
         If tokens is not positive and finite, base_tokens or max_tokens is negative or not finite, the two are equal, a
         shift is not finite, or the result is beyond float64.
 
     See Also
     --------
-    shift_timesteps : What takes the shift.
+    shift_timesteps : Apply the shift.
 
     Examples
     --------
@@ -121,36 +120,36 @@ def resolution_shift(
 
 
 def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tuple[float, ...]:
-    """Make the t_list of a student with so many steps: evenly spaced times, shifted, from max_t to 0.
+    """Make the t_list of a sampler: evenly spaced times from max_t to 0, shifted.
 
-    ``t_i = max_t s_i / s_0``, where s_i is :func:`shift_timesteps` of ``max_t (1 - i / steps)``. The tuple feeds
-    :func:`sample_from_t_list`, ``SampleTimestepConfig.t_list`` and a loop over its neighbours.
+    ``t_i = max_t s_i / s_0``, where s_i is :func:`shift_timesteps` of ``max_t (1 - i / steps)``. Use the tuple for
+    :func:`sample_from_t_list`, for ``SampleTimestepConfig.t_list``, and in a sampling loop over pairs of neighbors.
 
     Parameters
     ----------
     steps : int
         At least 1.
     shift : float
-        Positive; above 1 it puts more of the times near noise.
+        Positive; a shift above 1 puts more of the times near noise.
     max_t : float
         The first time, in (0, 1].
 
     Returns
     -------
     tuple of steps + 1 floats
-        Strictly descending, from max_t to 0, in float32 as well.
+        Strictly decreasing from max_t to 0, also after rounding to float32.
 
     Raises
     ------
     TypeError
-        If steps is no integer, or shift or max_t no number.
+        If steps is not an integer, or shift or max_t is not a number.
     ValueError
         If steps is less than 1, shift not positive and finite, max_t outside (0, 1], or two times coincide in float32.
 
     See Also
     --------
-    sample_from_t_list : Draw from the rungs.
-    ode_step : Step along them.
+    sample_from_t_list : Sample a starting timestep from the list.
+    ode_step : Step from one of its times to the next.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The forward process and its inversions, as users call them: signatures and what they promise.
+"""The forward process and its inversions: signatures and documentation.
 
-The convention is ``x_t = (1 - t) x_0 + t eps`` with flow ``v = eps - x_0``: t = 0 is data, t = 1 noise. The maths
-is :mod:`fastgen_rf._formulas`'; how it is run is :mod:`fastgen_rf._evaluate`'s business.
-The module holds the names of ``modelopt.torch.fastgen.flow_matching`` and can be imported in its place.
+The convention is ``x_t = (1 - t) x_0 + t eps`` with flow ``v = eps - x_0``: t = 0 is data, t = 1 is noise. The formulas
+are in :mod:`fastgen_rf._formulas`, and :mod:`fastgen_rf._evaluate` evaluates them. The module has the names of
+``modelopt.torch.fastgen.flow_matching`` and can replace it.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     ----------
     x0, eps : real floating array, shape (B, ...)
         Clean data and standard normal noise.
-    t : float or array, shape () or (B,) or any leading part of x0's
+    t : float or array, shape () or (B,) or any prefix of x0's shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped. An array that broadcasts against x0 after
-        trailing singleton axes fits as well.
+        trailing singleton axes is accepted too.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
 
     See Also
     --------
-    sample_timesteps : Draw the times.
+    sample_timesteps : Sample the times.
     ode_step : Step from one time to another.
 
     Examples
@@ -152,9 +152,9 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     ----------
     pred_noise, noisy_latents : real floating array, shape (B, ...)
         Predicted noise and the noisy input x_t that it was predicted from.
-    t : float or array, shape () or (B,) or any leading part of pred_noise's
+    t : float or array, shape () or (B,) or any prefix of pred_noise's shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(1 - t, 1e-6)``: at
-        t = 1 the data is not determined.
+        t = 1 the inputs do not determine the data.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     See Also
     --------
     x0_to_eps : The inverse.
-    convert_prediction : Between any two kinds.
+    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     ----------
     pred_flow, noisy_latents : real floating array, shape (B, ...)
         Predicted flow ``v = eps - x_0`` and the noisy input x_t that it was predicted from.
-    t : float or array, shape () or (B,) or any leading part of pred_flow's
+    t : float or array, shape () or (B,) or any prefix of pred_flow's shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped.
 
     Returns
@@ -210,7 +210,7 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
     See Also
     --------
     x0_to_flow : The inverse.
-    convert_prediction : Between any two kinds.
+    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -229,9 +229,9 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     ----------
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
-    t : float or array, shape () or (B,) or any leading part of x0's
+    t : float or array, shape () or (B,) or any prefix of x0's shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(t, 1e-6)``: at t = 0
-        the noise is not determined.
+        the inputs do not determine the noise.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     See Also
     --------
     pred_noise_to_pred_x0 : The inverse.
-    convert_prediction : Between any two kinds.
+    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -261,16 +261,16 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
 def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     """Convert an x_0 prediction to a flow prediction: ``v = (x_t - x_0) / t``.
 
-    Inverse of :func:`pred_x0_from_flow`. Computed in float64 and rounded once. For an x_0 *prediction*: a training
-    target is ``eps - x_0`` itself, without the rounding of x_t, which this divides by t.
+    Inverse of :func:`pred_x0_from_flow`. Computed in float64 and rounded once. Use it for x_0
+    *predictions* only. The training target is ``eps - x_0``: this function divides the rounding error of x_t by t.
 
     Parameters
     ----------
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
-    t : float or array, shape () or (B,) or any leading part of x0's
+    t : float or array, shape () or (B,) or any prefix of x0's shape
         Time in [0, 1]; floats within 1e-12 of the ends are clamped. The denominator is ``max(t, 1e-6)``: at t = 0
-        the flow is not determined.
+        the inputs do not determine the flow.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     See Also
     --------
     pred_x0_from_flow : The inverse.
-    convert_prediction : Between any two kinds.
+    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -305,26 +305,27 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     x : array of any dtype
         Per-sample or per-frame values.
     target : array of the same framework
-        What x shall broadcast against; only its shape is used.
+        The array to broadcast against; only its shape is used.
     axes : sequence of int, optional
-        Which axes of target x's axes are laid on, in x's order; the leading ones by default, so that the new
-        axes trail. ``axes=(0, 2)`` lays a per-frame x of shape (B, F) on a video of shape (B, C, F, H, W).
+        The axes of target that x's axes are aligned with, in x's order; by default the leading axes.
+        ``axes=(0, 2)`` aligns a per-frame x of shape (B, F) with a video of shape (B, C, F, H, W).
 
     Returns
     -------
     array with target's number of axes
-        A reshaped x, in x's dtype; a view where the framework has views.
+        A reshaped x, in x's dtype; a view if the framework has views.
 
     Raises
     ------
     TypeError
         If x or target is not an array, they come from different frameworks, or axes are not integers.
     ValueError
-        If x does not broadcast against target there, or axes are repeated, out of range or not one an axis of x.
+        If x does not broadcast against target on these axes, or axes are repeated, out of range, or not one per axis
+        of x.
 
     See Also
     --------
-    add_noise : Takes such times.
+    add_noise : Accepts such times.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Other Gaussian paths: a noise level under its other names, and the state at it on another scale.
+"""Times and noisy samples of other Gaussian paths: EDM, DDPM, TrigFlow.
 
-A noise level is the ratio of noise to signal, ``sigma : alpha``. x_0 and eps are the same on every path; the label of
-the time, the scale of the state and the velocity differ. The velocity is
-:func:`fastgen_rf.predictions.convert_prediction`'s business.
+A noise level is the ratio of noise to data, ``sigma : alpha``. x_0 and eps are the same on every path. The time
+parameterization, the scale of the noisy sample and the velocity differ.
+:func:`fastgen_rf.predictions.convert_prediction` converts velocities.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a
 
 
 def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParameterization) -> TimeT:
-    """Express a noise level in another path's time.
+    """Convert a noise level to another time parameterization.
 
     =============== ====================================== ==========================================================
-    kind            value at RF time t                     where it is used
+    name            value at RF time t                     used by
     =============== ====================================== ==========================================================
     ``"rf"``        ``t``, in [0, 1]                       this library
     ``"angle"``     ``atan2(t, 1 - t)``, in [0, pi/2]      TrigFlow (arXiv:2410.11081)
@@ -38,21 +38,21 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     ``"alpha_bar"`` ``(1 - t)^2 / ((1 - t)^2 + t^2)``      the cumulative product of DDPM (arXiv:2006.11239)
     =============== ====================================== ==========================================================
 
-    Every pair is computed in float64 without cancellation, to a few units of its last place, and rounded once. One
-    error is absolute: near 0 the ``log_snr`` of an angle is within 5e-16, because pi/4 is rounded. Times need the
-    precision: give floats or float64 arrays, and convert before a time is rounded, not after.
+    Computed in float64 without cancellation, to a few units in the last place, and rounded once. One error is
+    absolute: near 0 the ``log_snr`` of an angle is within 5e-16, because pi/4 is rounded. Pass floats or float64
+    arrays, and convert a time before it is rounded to a narrower dtype.
 
-    Slopes at the ends are the limits, infinite ones included. A second derivative may be NaN where the slope is
+    Derivatives at the ends are the limits, including infinite ones. A second derivative may be NaN where the first is
     infinite.
 
     Parameters
     ----------
     time : float or real floating array of any shape
         The noise level as ``source``. ``t = 1`` is ``sigma = inf`` and ``log_snr = -inf``, ``t = 0`` ``log_snr = inf``.
-        An array's angle is clipped to [0, pi/2]. Up to 2**-23 outside, as float32's pi/2 is, it has the slope of the
-        end; further outside the slope is 0. Floats within 1e-12 of the ends of source's range are clamped.
+        Angles in an array are clipped to [0, pi/2]. Angles up to 2**-23 outside, such as float32(pi/2) > pi/2, have
+        the slope at the end; further outside the slope is 0. Floats within 1e-12 of the ends of the range are clamped.
     source, target : str
-        What time is and what is wanted, of the kinds above. Equal ones return time itself.
+        Time parameterizations of time and of the result, from the table. Equal names return time itself.
 
     Returns
     -------
@@ -62,14 +62,14 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     Raises
     ------
     TypeError
-        If time is neither a number nor a real floating array, or an array on a device without float64 where
-        ``"angle"`` or ``"log_snr"`` is asked for.
+        If time is neither a number nor a real floating array, or if it is an array on a device without float64 and
+        source or target is ``"angle"`` or ``"log_snr"``.
     ValueError
-        If source or target is none of the kinds, or time a number outside source's range, or NaN.
+        If source or target is not a time parameterization, or time is NaN or a number outside of its range.
 
     See Also
     --------
-    convert_state : The state that goes with it.
+    convert_state : The noisy sample at this time.
 
     Examples
     --------
@@ -102,43 +102,44 @@ def _converted(level: float, source: TimeParameterization, target: TimeParameter
 
 
 def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: StatePath) -> ArrayT:
-    """Rescale a noisy state from one path to another, at the noise level that RF time t names.
+    """Rescale a noisy sample from one path to another, at RF time t.
 
     ======== =================================== ================================
-    kind     scale of ``alpha x_0 + sigma eps``  where it is used
+    path     scale of ``alpha x_0 + sigma eps``  used by
     ======== =================================== ================================
     ``"rf"`` ``alpha + sigma = 1``               this library
     ``"vp"`` ``alpha^2 + sigma^2 = 1``           DDPM, TrigFlow
     ``"ve"`` ``alpha = 1``                       EDM
     ======== =================================== ================================
 
-    So ``"rf"`` to ``"vp"`` is ``x / sqrt((1 - t)^2 + t^2)`` and ``"rf"`` to ``"ve"`` is ``x / max(1 - t, 1e-6)``.
-    Computed in float64 and rounded once. Where a path's own time is at hand, ``t`` is :func:`convert_time` of it.
+    For example, ``"rf"`` to ``"vp"`` is ``x / sqrt((1 - t)^2 + t^2)``, and ``"rf"`` to ``"ve"`` is
+    ``x / max(1 - t, 1e-6)``. Computed in float64 and rounded once. To get t from the time of another path, use
+    :func:`convert_time`.
 
     Parameters
     ----------
     x : real floating array, shape (B, ...)
-        The noisy state on the path ``source``.
-    t : float or array, shape () or (B,) or any leading part of x's
+        The noisy sample on the path ``source``.
+    t : float or array, shape () or (B,) or any prefix of x's shape
         The noise level, as RF time in [0, 1]; floats within 1e-12 of the ends are clamped.
     source, target : str
-        What x is and what is wanted, of the kinds above. Equal ones return x itself.
+        Paths of x and of the result, from the table. Equal paths return x itself.
 
     Returns
     -------
     array, shape (B, ...)
-        The state on the path ``target``, in x's dtype and on its device.
+        The noisy sample on the path ``target``, in x's dtype and on its device.
 
     Raises
     ------
     TypeError
         If x or t is not real floating, or they come from different frameworks.
     ValueError
-        If source or target is none of the kinds, t does not fit x, is on another device, or a float outside [0, 1].
+        If source or target is not a path, or if t does not fit x, is on another device, or is a float outside [0, 1].
 
     See Also
     --------
-    convert_time : The time that goes with it.
+    convert_time : The time of another path.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""Every conversion between what networks predict, and the deterministic steps of a student, one formula for each.
+"""Conversions between prediction types, and the deterministic sampler steps.
 
-A chain of two conversions rounds twice, and may divide by a small number only to multiply by it again. Here every pair
-of kinds has a formula of its own, in the form that divides least; :mod:`fastgen_rf._formulas` has them.
+A chain of two conversions rounds twice, and may multiply by a small number only to divide by it again. Here each pair
+of prediction types has its own formula, in the form that divides least. The formulas are in
+:mod:`fastgen_rf._formulas`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ __all__ = ["convert_prediction", "flow_step", "ode_step", "renoise"]
 def convert_prediction(
     pred: ArrayT, x_t: Array, t: Array | float, *, source: PredictionType, target: PredictionType
 ) -> ArrayT:
-    """Convert a prediction from one kind to another, in one formula with one rounding.
+    """Convert a prediction to another prediction type, in one formula with one rounding.
 
     =========== ===================================== ============================================================
-    kind        value                                 source
+    type        value                                 source
     =========== ===================================== ============================================================
     ``"x0"``    ``x_0``                               the clean data
     ``"eps"``   ``eps = (x_t - (1 - t) x_0) / t``     the noise
@@ -32,20 +33,20 @@ def convert_prediction(
                                                       (arXiv:2011.13456)
     =========== ===================================== ============================================================
 
-    So ``"v"`` is not the flow, and what diffusers calls ``v_prediction`` is ``"v_vp"``, not ``"v"``. x_t is the state
-    on this path for every kind; :func:`convert_state` makes it of another path's. From ``"flow"``, ``"v"`` and
-    ``"v_vp"`` nothing is divided by a small number save for the score: ``"flow"`` to ``"eps"``, say, is
+    ``"v"`` is not the flow. The ``v_prediction`` of diffusers is ``"v_vp"``, not ``"v"``. x_t is the noisy sample on
+    this path for every type; :func:`convert_state` converts it from another path. Conversions from ``"flow"``, ``"v"``
+    and ``"v_vp"`` divide by no small number, except for the score. For example, ``"flow"`` to ``"eps"`` is
     ``x_t + (1 - t) flow``. Computed in float64 and rounded once.
 
     Parameters
     ----------
     pred, x_t : real floating array, shape (B, ...)
         The prediction and the noisy input it was predicted from.
-    t : float or array, shape () or (B,) or any leading part of pred's
-        Time in [0, 1]; floats within 1e-12 of the ends are clamped. Where a conversion divides by t or 1 - t it
-        divides by ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
+    t : float or array, shape () or (B,) or any prefix of pred's shape
+        Time in [0, 1]; floats within 1e-12 of the ends are clamped. Conversions that divide by t or 1 - t divide by
+        ``max(t, 1e-6)`` or ``max(1 - t, 1e-6)``.
     source, target : str
-        What pred is and what is wanted, of the kinds above. Equal ones return pred itself.
+        Prediction types of pred and of the result, from the table. Equal types return pred itself.
 
     Returns
     -------
@@ -57,8 +58,8 @@ def convert_prediction(
     TypeError
         If the arrays are not real floating, or come from different frameworks.
     ValueError
-        If source or target is none of the kinds, the arrays' shapes or devices differ, t does not fit them, or is a
-        float outside [0, 1].
+        If source or target is not a prediction type, the arrays' shapes or devices differ, t does not fit them, or t
+        is a float outside [0, 1].
 
     See Also
     --------
@@ -83,37 +84,37 @@ def convert_prediction(
 def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
     """Step from t to t_next along the straight line through x_t and x_0: ``x_0 + (x_t - x_0) t_next / t``.
 
-    The deterministic step of a student that predicts x_0, and the Euler step along the flow that it implies. Evaluated
-    as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``: for finite inputs exactly x_0 at ``t_next = 0`` and,
-    from ``t = 1e-6`` on, exactly x_t at ``t_next = t``. Computed in float64 and rounded once. The step with fresh noise
-    is ``add_noise(x0, eps, t_next)``. Do not start at t = 0: there the line has no
-    direction, and the result no meaning.
+    The deterministic step of a student that predicts x_0. It equals the Euler step along the flow that x_0 implies.
+    Evaluated as ``x_0 (1 - r) + x_t r`` with ``r = t_next / max(t, 1e-6)``. For finite inputs this is exactly x_0 at
+    ``t_next = 0``, and exactly x_t at ``t_next = t`` if ``t >= 1e-6``. Computed in float64 and rounded once. The step
+    with fresh noise is ``add_noise(x0, eps, t_next)``. Do not start at t = 0: the line has no direction there, and the
+    result is meaningless.
 
     Parameters
     ----------
     x0, x_t : real floating array, shape (B, ...)
         Predicted clean data and the noisy input it was predicted from.
-    t, t_next : float or array, shape () or (B,) or any leading part of x0's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
-        clamped.
+    t, t_next : float or array, shape () or (B,) or any prefix of x0's shape
+        Time of x_t and time of the result, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends
+        are clamped.
 
     Returns
     -------
     array, shape (B, ...)
-        The state at t_next, in x_t's dtype and on its device: a step keeps the state's precision, whatever the
-        network's.
+        The noisy sample at t_next, in x_t's dtype and on its device, whatever the dtype of the prediction.
 
     Raises
     ------
     TypeError
         If the arrays are not real floating, or come from different frameworks.
     ValueError
-        If their shapes or devices differ, t or t_next does not fit them, or is a float outside [0, 1].
+        If their shapes or devices differ, t or t_next does not fit them, or one of them is a float
+        outside [0, 1].
 
     See Also
     --------
     add_noise : The step with fresh noise.
-    make_t_list : The times to step along.
+    make_t_list : The times of the steps.
 
     Examples
     --------
@@ -126,34 +127,35 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
 def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) -> ArrayT:
     """Step from t to t_next along a flow: ``x_t + (t_next - t) flow``.
 
-    The Euler step, where flow is the velocity at t, and the step of a flow map, where it is the average velocity
-    between the two times (MeanFlow, shortcut models). Nothing is divided: for finite inputs exactly x_t at
-    ``t_next = t``. Computed in float64 and rounded once.
+    If flow is the velocity at t, this is the Euler step. If flow is the average velocity between the two times
+    (MeanFlow, shortcut models), it is the step of a flow map. The formula has no division; for finite inputs the result
+    is exactly x_t at ``t_next = t``. Computed in float64 and rounded once.
 
     Parameters
     ----------
     flow, x_t : real floating array, shape (B, ...)
         Predicted velocity ``eps - x_0`` and the noisy input it was predicted from.
-    t, t_next : float or array, shape () or (B,) or any leading part of flow's
-        Time of x_t and time to go to, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends are
-        clamped. t_next may lie above t: that steps towards noise (inversion).
+    t, t_next : float or array, shape () or (B,) or any prefix of flow's shape
+        Time of x_t and time of the result, in [0, 1]; one per sample or one for all. Floats within 1e-12 of the ends
+        are clamped. t_next may be larger than t (inversion, a step towards noise).
 
     Returns
     -------
     array, shape (B, ...)
-        The state at t_next, in x_t's dtype and on its device.
+        The noisy sample at t_next, in x_t's dtype and on its device.
 
     Raises
     ------
     TypeError
         If the arrays are not real floating, or come from different frameworks.
     ValueError
-        If their shapes or devices differ, t or t_next does not fit them, or is a float outside [0, 1].
+        If their shapes or devices differ, t or t_next does not fit them, or one of them is a float
+        outside [0, 1].
 
     See Also
     --------
     ode_step : The step by an x_0 prediction.
-    make_t_list : The times to step along.
+    make_t_list : The times of the steps.
 
     Examples
     --------

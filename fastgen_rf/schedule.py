@@ -83,19 +83,19 @@ def resolution_shift(
     base_shift: float = 0.5,
     max_shift: float = 1.15,
 ) -> float:
-    """Return the shift for a number of image tokens: ``exp`` of a line in that number, as Flux has it.
+    """Return the shift for a number of image tokens: ``exp`` of a linear function of the token count, as in Flux.
 
-    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and on beyond both. Its values
-    are the logarithms of shifts: Flux calls them mu, and the shift that :func:`shift_timesteps` takes is ``exp(mu)``.
+    The line goes through ``(base_tokens, base_shift)`` and ``(max_tokens, max_shift)``, and continues beyond both. Its
+    values are logarithms of shifts, which Flux calls mu. The shift for :func:`shift_timesteps` is ``exp(mu)``.
 
     Parameters
     ----------
     tokens : int
-        Length of the sequence that the transformer sees: pixels / 256 for a patch of 2 x 2 latents of 8 x 8 pixels.
+        Length of the transformer's sequence: pixels / 256 for patches of 2 x 2 latents of 8 x 8 pixels.
     base_tokens, max_tokens : int
         Two different lengths, at least 0.
     base_shift, max_shift : float
-        Logarithms of the shifts there.
+        Logarithms of the shifts at these lengths.
 
     Returns
     -------
@@ -105,14 +105,14 @@ def resolution_shift(
     Raises
     ------
     TypeError
-        If an argument is no number.
+        If an argument is not a number.
     ValueError
         If tokens is not positive and finite, base_tokens or max_tokens is negative or not finite, the two are equal, a
         shift is not finite, or the result is beyond float64.
 
     See Also
     --------
-    shift_timesteps : What takes the shift.
+    shift_timesteps : Apply the shift.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def make_t_list(
     steps : int
         At least 1.
     shift : float
-        Positive; above 1 it puts more of the times near noise.
+        Positive; a shift above 1 puts more of the times near noise.
     max_t : float
         The first time, in (0, 1].
     terminal : float, optional
@@ -160,7 +160,7 @@ def make_t_list(
     Returns
     -------
     tuple of steps + 1 floats
-        Strictly descending, from max_t to 0, in float32 as well.
+        Strictly decreasing from max_t to 0, also after rounding to float32.
 
     Raises
     ------

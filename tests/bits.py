@@ -1,6 +1,6 @@
 """How far two results are apart, counted in the numbers that their dtype has between them.
 
-``python -m tests.bits`` prints how far each framework is from NumPy: the table of docs/explanation/promises.md.
+``python -m tests.bits`` prints how far each framework is from NumPy: the table of docs/explanation/guarantees.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Derivatives of ``convert_time`` where its formulas change branches: at the ends of each time, in the middle, beyond.
 
-The TrigFlow recipe of docs/howto/paths.md differentiates through those ends. Derivatives of one pair at ordinary times
+The TrigFlow recipe of docs/howto/teachers.md differentiates through those ends. Derivatives of one pair at ordinary times
 are in test_features.py.
 """
 
@@ -137,7 +137,7 @@ def test_slopes_at_the_ends_without_float64_are_the_limits(xp: Any) -> None:
 
 # The TrigFlow recipe, with a network that depends on the time, and its derivative
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "paths.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "teachers.md"
 
 
 def network(x_t: Any, t: Any) -> Any:

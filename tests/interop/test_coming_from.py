@@ -18,8 +18,8 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto"
-PAGES = [page for page in sorted(HOWTO.glob("from_*.md")) if "{code-block} python" in page.read_text(encoding="utf-8")]
+FOLDER = Path(__file__).parents[2] / "docs" / "migrate"
+PAGES = [page for page in sorted(FOLDER.glob("from_*.md")) if "{code-block} python" in page.read_text(encoding="utf-8")]
 
 
 def tables(page: Path) -> Iterator[tuple[str, list[list[list[str]]]]]:

@@ -5,8 +5,10 @@ The seven functions that are replaced use no random numbers, so both runs use on
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import modelopt.torch.fastgen as fastgen
@@ -98,6 +100,26 @@ def test_losses_and_gradients_of_every_sampling_are_the_same_bits(sampling: str)
     for seed in range(4):  # each starts at another entry of t_list
         calls = assert_ours_train_to_the_same_bits(fastgen.DMDConfig(**types, **SAMPLING[sampling]), seed=seed)
         assert calls["add_noise"] >= 2
+
+
+def test_the_patch_of_the_documentation_replaces_every_function_and_keeps_the_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/pytorch.md").read_text(encoding="utf-8")
+    functions, samplers = re.findall(r"```{code-block} python\n(.*?)```", page, re.DOTALL)
+    for module, names in ((dmd, {*REPLACED, "sample_from_t_list"}), (pipeline, {"sample_timesteps"})):
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name))  # restores it after the test
+    config = fastgen.DMDConfig(pred_type="flow", fake_score_pred_type="eps", sample_t_cfg={"t_list": [1.0, 0.5, 0.0]})
+    expected = train(config)
+    names: dict[str, Any] = {}
+    exec(functions, names)
+    assert all(getattr(dmd, name) is getattr(flow_matching, name) for name in REPLACED)
+    actual = train(config)
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
+    exec(samplers, names)
+    assert pipeline.sample_timesteps is flow_matching.sample_timesteps
+    assert all(value.isfinite().all() for value in train(config).values())
 
 
 def test_the_comparison_notices_a_wrong_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ print(*placed, t.sharding.num_devices, *(float(loss) for loss in losses))
 
 
 def test_the_documented_training_step_has_the_same_losses_on_eight_devices_as_on_one(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs/howto/train.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/howto/training_loops.md").read_text(encoding="utf-8")
     (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "optax" in block]
     losses = []
     for devices in ("1", "8"):

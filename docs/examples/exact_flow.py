@@ -5,8 +5,8 @@ For a finite data set the best prediction of x_0 is an average over the data,
     E[x_0 | x_t] = sum_i w_i x_i,    w = softmax(-|x_t - (1 - t) x_i|^2 / (2 t^2)),
 
 so all errors come from the sampler. The two samplers use the same timesteps and start from the same noise: ``ode_step``
-follows the flow, and ``add_noise`` adds fresh noise at each timestep. The first picture shows the error of both over the
-number of steps, for three values of ``shift``, which moves the timesteps toward noise or data. The second one
+follows the flow, and ``add_noise`` adds fresh noise at each timestep. The first picture shows the error of both over
+the number of steps, for three values of ``shift``, which moves the timesteps toward noise or data. The second picture
 (``*_digits``) shows the samples.
 
 The program takes less than a minute with NumPy. It exits with status 1 if a metric is out of its bounds; the run time

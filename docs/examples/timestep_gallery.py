@@ -32,14 +32,8 @@ GALLERY: dict[str, list[dict[str, float]]] = {
     "loguniform": [{"min_t": 0.001}, {"min_t": 0.01}, {"min_t": 0.1}],
 }
 TITLES = {"polynomial": "polynomial (1,000 grid points)"}
-HIGHEST = {
-    "shifted": 8,
-    "shifted_logitnormal": 8,
-    "lognormal": 6,
-    "loguniform": 6,
-    "mode": 6,
-    "logitnormal": 5,
-}  # else 4
+# The upper end of the y axis, where it is not 4.
+HIGHEST = {"shifted": 8, "shifted_logitnormal": 8, "lognormal": 6, "loguniform": 6, "mode": 6, "logitnormal": 5}
 
 
 def label_of(name: str, fields: dict[str, float]) -> str:

@@ -32,6 +32,7 @@ html_title = f"fastgen_rf {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+html_sidebars = {"start/index": [], "faq": []}  # These pages have no subpages.
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],

@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--table", action="append", choices=(*TABLES, "memory"), default=[], help="repeatable")
     parser.add_argument("--quick", action="store_true", help="three sizes, little time for each, nothing compiled")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
-    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw times over sizes, and *_gradient.png")
+    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the largest sizes, as FILE_torch.png")
     return parser.parse_args()
 
 

@@ -177,7 +177,7 @@ def draw_errors(results: Results) -> Figure:
 
 def draw_digits(results: Results) -> Figure:
     """Draw the samples for each number of steps, from the same noise."""
-    figure, panels = plt.subplots(1, 2, figsize=(6, 2.9))
+    figure, panels = plt.subplots(1, 2, figsize=(6, 2.15))
     titles = ("Along the flow (ode_step)", "Fresh noise (add_noise)")
     for ax, title, by_steps in zip(panels, titles, results.images.values(), strict=True):
         ax.imshow(tiles(list(by_steps.values())), cmap="gray", vmin=-1, vmax=1)

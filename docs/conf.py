@@ -40,7 +40,8 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"**": ["page-toc"], "gallery/*": []},  # The programs need the width.
+    # The gallery has no table of contents on the right, because its programs need the width.
+    "secondary_sidebar_items": {"gallery/*": [], "[!g]*": ["page-toc"]},
     "navigation_with_keys": False,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

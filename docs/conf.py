@@ -41,7 +41,7 @@ html_theme_options = {
     "show_prev_next": True,
     "show_toc_level": 2,
     # The gallery has no table of contents on the right, because its programs need the width.
-    "secondary_sidebar_items": {"gallery/*": [], "[!g]*": ["page-toc"]},
+    "secondary_sidebar_items": {"gallery/*": [], "[!g]**": ["page-toc"]},
     "navigation_with_keys": False,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

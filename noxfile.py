@@ -256,7 +256,7 @@ def tests_torch_versions(session: nox.Session, version: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Distill a teacher of handwritten digits into a 2-step student; the picture goes to build/distill_digits.png."""
+    """Distill a teacher of handwritten digits into a 2-step student; the picture is build/distill_digits.png."""
     install(session, "-e", ".[jax]", "demo")
     options = session.posargs or ["--out", "build/distill_digits.png"]
     session.run("python", "docs/examples/distill_digits.py", *options)
@@ -304,8 +304,8 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def figures(session: nox.Session) -> None:
-    """Draw the pictures of the pages on timesteps and predictions."""
-    install(session, "-e", ".", "figures")
+    """Draw the pictures of the documentation, except those of the benchmarks; each has a light and a dark version."""
+    install(session, "-e", ".[jax]", "figures")
     session.run("python", "docs/examples/timestep_gallery.py", "--out", "docs/_static")
-    session.run("python", "docs/examples/conversion_error.py", "--out", "docs/_static/conversion_error.png")
-    session.run("python", "docs/examples/bfloat16_target.py", "--out", "docs/_static/bfloat16_target.png")
+    for name in ("bfloat16_target", "conversion_error", "distill_digits", "exact_flow", "meanflow_digits"):
+        session.run("python", f"docs/examples/{name}.py", "--out", f"docs/_static/{name}.png")

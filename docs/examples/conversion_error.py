@@ -1,78 +1,84 @@
-"""Measure conversions against exact arithmetic: in one formula, and by way of x_0 as published.
+"""Measure the RMS error of two conversions: in one formula, and through x_0 in two calls, as published code does.
 
     python conversion_error.py [--out PNG]
 
-For float32 inputs, the largest error in units of the last place of the exact result, over random inputs, for each t.
+The exact result for the rounded inputs is computed in float64.
 """
 
 import argparse
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
+import ml_dtypes
 import numpy as np
-from tqdm import tqdm
+from matplotlib.figure import Figure
+from pictures import save_light_and_dark
 
-from fastgen_rf import convert_prediction, pred_noise_to_pred_x0, pred_x0_from_flow, x0_to_eps, x0_to_flow
+from fastgen_rf import add_noise, convert_prediction, pred_noise_to_pred_x0, pred_x0_from_flow, x0_to_eps, x0_to_flow
 
 TIMES = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 0.999], np.float32)
-ELEMENTS = 400
-THROUGH_X0: dict[str, Any] = {
+ELEMENTS = 100_000
+DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+Conversion = Callable[[Any, Any, Any], Any]
+THROUGH_X0: dict[str, Conversion] = {
     "flow to eps": lambda flow, x_t, t: x0_to_eps(pred_x0_from_flow(flow, x_t, t), x_t, t),
     "eps to flow": lambda eps, x_t, t: x0_to_flow(pred_noise_to_pred_x0(eps, x_t, t), x_t, t),
 }
-EXACT: dict[str, Any] = {
+EXACT: dict[str, Conversion] = {
     "flow to eps": lambda flow, x_t, t: x_t + (1 - t) * flow,
     "eps to flow": lambda eps, x_t, t: (eps - x_t) / (1 - t),
 }
+Errors = dict[str, list[float]]
 
 
-def worst(results: Any, exact: list[Fraction]) -> float:
-    """Largest error in units of the last place of float32 at the exact value."""
-    errors = []
-    for value, wanted in zip(np.asarray(results, np.float64).tolist(), exact, strict=True):
-        unit = Fraction(float(np.spacing(np.float32(abs(float(wanted))))))
-        errors.append(float(abs(Fraction(value) - wanted) / unit))
-    return max(errors)
+def errors(pair: str, dtype: Any) -> Errors:
+    """Return the RMS errors of one formula and of two, at each of TIMES, for normal data and noise."""
+    source, target = pair.split(" to ")
+    x0, eps = np.random.default_rng(0).standard_normal((2, ELEMENTS))
+    pred = (eps if source == "eps" else eps - x0).astype(dtype)
+    found: Errors = {"one formula": [], "through x_0": []}
+    for t in TIMES:
+        x_t = add_noise(x0, eps, float(t)).astype(dtype)
+        exact = EXACT[pair](pred.astype(np.float64), x_t.astype(np.float64), float(t))
+        one = convert_prediction(pred, x_t, float(t), source=source, target=target)
+        two = THROUGH_X0[pair](pred, x_t, float(t))
+        for name, result in zip(found, (one, two), strict=True):
+            found[name].append(float(np.sqrt(np.mean((result.astype(np.float64) - exact) ** 2))))
+    return found
+
+
+def draw(measured: dict[tuple[str, str], Errors]) -> Figure:
+    """Draw the errors over t, a panel for each pair."""
+    figure, panels = plt.subplots(2, 1, figsize=(6, 5.6), sharex=True, sharey=True)
+    for axes, pair in zip(panels, THROUGH_X0, strict=True):
+        for dtype, line in zip(DTYPES, ("o-", "s:"), strict=True):
+            for (name, values), color in zip(measured[pair, dtype].items(), ("C0", "C1"), strict=True):
+                axes.plot(TIMES, values, line, color=color, label=f"{name.replace('x_0', '$x_0$')}, {dtype}")
+        axes.set_xscale("logit")
+        axes.set_yscale("log")
+        axes.set_xticks([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.set_title(pair, loc="left", fontweight="bold")
+        axes.set_ylabel("RMS error")
+    panels[1].set_xlabel("t")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
 
 def main() -> None:
-    """Print a row for each t and draw both routes."""
+    """Print a table for each pair and dtype, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/conversion_error.png"))
+    parser.add_argument("--out", type=Path, default=Path("build/conversion_error.png"), help="the picture")
     out = parser.parse_args().out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    pred, x_t = rng.standard_normal((2, ELEMENTS)).astype(np.float32)
-    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
-    figure, panels = plt.subplots(2, 1, figsize=(6, 6.4), sharex=True)
-    for axes, (pair, route) in zip(panels, THROUGH_X0.items(), strict=True):
-        source, target = pair.split(" to ")
-        direct, chained = [], []
-        for t in tqdm(TIMES, desc=pair, disable=None):
-            time = np.full(ELEMENTS, t)
-            exact = [
-                EXACT[pair](*map(Fraction, each))
-                for each in zip(pred.tolist(), x_t.tolist(), time.tolist(), strict=True)
-            ]
-            direct.append(worst(convert_prediction(pred, x_t, time, source=source, target=target), exact))
-            chained.append(worst(route(pred, x_t, time), exact))
-        print(f"{pair}, largest error in float32 ulp:\n      t  one formula  through x_0")
-        for row in zip(TIMES, direct, chained, strict=True):
-            print("{:7.3f} {:12.3f} {:12.1f}".format(*row))
-        axes.loglog(TIMES, chained, "o-", color="#d1603d", label="by way of $x_0$, rounded twice")
-        axes.loglog(TIMES, direct, "o-", color="#2f81c7", label="convert_prediction")
-        axes.axhline(0.5, color="#7a8089", lw=1, ls=":")
-        axes.set_title(pair)
-        axes.set_ylabel("largest error, ulp")
-    panels[1].set_xlabel("t")
-    panels[0].legend()
-    figure.savefig(out)
+    measured = {(pair, name): errors(pair, dtype) for pair in THROUGH_X0 for name, dtype in DTYPES.items()}
+    for (pair, name), found in measured.items():
+        print(f"{pair}, RMS error in {name}:\n      t  one formula  through x_0")
+        for row in zip(TIMES, *found.values(), strict=True):
+            print("{:7.3f} {:12.2g} {:12.2g}".format(*row))
+    save_light_and_dark(lambda: draw(measured), out)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""The digits, and how generated ones are judged: data, figures, bounds and picture.
+"""The data of the programs on digits, the metrics of generated digits, the bounds of these metrics, and the picture.
 
-Nothing is trained on noise here and nothing knows of flows or frameworks: the programs that generate do.
+This module contains no training and no flow. The programs that generate the digits do.
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pictures import save_light_and_dark
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
@@ -21,7 +19,7 @@ from sklearn.svm import SVC
 
 CLASSES, SIDE = 10, 8
 PIXELS = SIDE * SIDE
-PIXEL_VARIANCE = 0.17  # of a digit's pixels about the mean of its class
+PIXEL_VARIANCE = 0.17  # variance of a digit's pixels around the mean of its class
 
 
 class Digits(NamedTuple):
@@ -31,8 +29,8 @@ class Digits(NamedTuple):
     labels: NDArray[np.int64]
 
 
-class Figures(NamedTuple):
-    """What is measured of a set of samples."""
+class Metrics(NamedTuple):
+    """The metrics of a set of samples."""
 
     frechet: float
     accuracy: float
@@ -40,7 +38,7 @@ class Figures(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A figure, and between what it has to lie."""
+    """A metric, and the interval that it must be in."""
 
     name: str
     value: float
@@ -62,7 +60,7 @@ def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Compute ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``, m mean, C covariance."""
     shift = a.mean(axis=0) - b.mean(axis=0)
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # The eigenvalues of a product of two covariances are real and >= 0, up to rounding.
+    # The eigenvalues of a product of two covariance matrices are real and >= 0, except for rounding errors.
     roots = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(min=0))
     return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum())
 
@@ -73,31 +71,31 @@ def within_class_variance(digits: Digits) -> float:
     return float(np.mean([images.var(axis=0).sum() for images in by_class]))
 
 
-def measure(samples: Digits, train: Digits, held_out: Digits) -> Figures:
-    """Judge samples against held-out digits; what judges is fitted to the training digits.
+def measure(samples: Digits, train: Digits, held_out: Digits) -> Metrics:
+    """Compare samples with held-out digits. The PCA and the classifier are fitted to the training digits.
 
-    Each figure alone can be fooled: a collapsed generator has perfect accuracy and no variance.
+    No metric is sufficient alone: a collapsed generator has perfect accuracy and no variance.
     """
     pca = PCA(32, random_state=0).fit(train.images)
     classifier = SVC(C=10).fit(train.images, train.labels)
-    return Figures(
+    return Metrics(
         frechet=frechet_distance(pca.transform(samples.images), pca.transform(held_out.images)),
         accuracy=float(classifier.score(samples.images, samples.labels)),
         variance=within_class_variance(samples) / within_class_variance(held_out),
     )
 
 
-def show_figures(figures: Mapping[str, Figures]) -> str:
-    """Lay the figures out as a table, one generator a line."""
+def show_metrics(metrics: Mapping[str, Metrics]) -> str:
+    """Return a table with a line for each generator."""
     head = f"{'':24}{'Frechet distance':>18}{'class accuracy':>16}{'variance ratio':>16}"
-    rows = (f"{name:24}{f.frechet:18.3f}{f.accuracy:16.3f}{f.variance:16.3f}" for name, f in figures.items())
+    rows = (f"{name:24}{m.frechet:18.3f}{m.accuracy:16.3f}{m.variance:16.3f}" for name, m in metrics.items())
     return "\n".join([head, *rows])
 
 
 def check_bounds(bounds: Iterable[Bound]) -> tuple[str, bool]:
     """Return a line of text for each bound, and whether all of them hold."""
     bounds = list(bounds)
-    # A NaN lies within no bounds.
+    # NaN is outside of every interval.
     verdicts = [bound.low <= bound.value <= bound.high for bound in bounds]
     lines = (
         f"{'ok' if held else 'FAILED':8}{bound.name:37}{bound.value:7.3f}  in [{bound.low:.2f}, {bound.high:.2f}]"
@@ -106,9 +104,9 @@ def check_bounds(bounds: Iterable[Bound]) -> tuple[str, bool]:
     return "\n".join(lines), all(verdicts)
 
 
-def distillation_bounds(fine: Figures, coarse: Figures, student: Figures, *, small: bool) -> list[Bound]:
-    """Name what a teacher at 50 steps (fine), at as few as the student (coarse), and the student are held to."""
-    if small:  # both are far from done, and only on their way
+def distillation_bounds(fine: Metrics, coarse: Metrics, student: Metrics, *, small: bool) -> list[Bound]:
+    """Return the bounds for a teacher with 50 steps (fine) and with 2 steps (coarse), and for a 2-step student."""
+    if small:  # The training ends long before it converges.
         return [
             Bound("teacher at 50: Frechet distance", fine.frechet, 0.0, 0.80),
             Bound("student / teacher at 2", student.frechet / coarse.frechet, 0.0, 0.95),
@@ -125,35 +123,30 @@ def distillation_bounds(fine: Figures, coarse: Figures, student: Figures, *, sma
     ]
 
 
-def tile(digits: Digits, rows: int, columns: int) -> NDArray[np.float32]:
-    """Lay the first few images of the first few classes out as one image, a class a row, a pixel apart."""
-    canvas = np.full((rows * (SIDE + 1) - 1, columns * (SIDE + 1) - 1), np.nan, np.float32)
-    for row in range(rows):
-        for column, image in enumerate(digits.images[digits.labels == row][:columns]):
-            top, left = row * (SIDE + 1), column * (SIDE + 1)
-            canvas[top : top + SIDE, left : left + SIDE] = image.reshape(SIDE, SIDE)
-    return canvas
+def one_of_each_class(digits: Digits) -> NDArray[np.float32]:
+    """Return the first image of each class in one row of pixels, with an empty column after each image."""
+    first = np.stack([digits.images[digits.labels == label][0].reshape(SIDE, SIDE) for label in range(CLASSES)])
+    padded = np.pad(first, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+    return padded.transpose(1, 0, 2).reshape(SIDE, -1)
 
 
-def draw_panels(panels: Mapping[str, Digits], figures: Mapping[str, Figures], path: Path, accent: str) -> None:
-    """Draw four sets of digits, each under its name, and below them how far each lies from real digits.
+def draw_rows(generators: Mapping[str, Digits], metrics: Mapping[str, Metrics], accent: str) -> Figure:
+    """Draw a row for each generator: its name, ten digits, and a bar for the distance to held-out real digits."""
+    figure, axes = plt.subplots(len(generators), 2, figsize=(7, 2.5), width_ratios=(1.6, 1))
+    longest = max(m.frechet for m in metrics.values())
+    for (left, right), (name, digits) in zip(axes, generators.items(), strict=True):
+        left.imshow(one_of_each_class(digits), cmap="gray", vmin=-1, vmax=1)
+        left.set_ylabel(name, rotation=0, ha="right", va="center")
+        color = "C4" if "real" in name else "C1" if accent in name else "C0"
+        right.bar_label(right.barh([0], [metrics[name].frechet], color=color), fmt=" %.2f")
+        right.set_xlim(0, 1.3 * longest)
+        for ax in (left, right):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    axes[0, 1].set_title("Fréchet distance", loc="left")
+    return figure
 
-    The bars of names with ``accent`` in them stand out.
-    """
-    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
-    picture = plt.figure(figsize=(7, 7.2))
-    picture.get_layout_engine().set(w_pad=0.12)
-    above, below = picture.subfigures(2, 1, height_ratios=(5.4, 1.8))
-    for ax, (name, digits) in zip(above.subplots(2, 2).ravel(), panels.items(), strict=True):
-        ax.imshow(tile(digits, rows=5, columns=8), cmap="gray", vmin=-1, vmax=1)
-        ax.set_title(name)
-        ax.set_axis_off()
-    ax = below.subplots()
-    distances = [f.frechet for f in figures.values()]
-    colors = ["#7a8089" if "real" in name else "#d1603d" if accent in name else "#2f81c7" for name in figures]
-    ax.bar_label(ax.barh(list(figures), distances, color=colors), fmt=" %.2f")
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.15 * max(distances))
-    ax.set_xlabel("Fréchet distance to held-out real digits: lower is better")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path)
+
+def save_rows(generators: Mapping[str, Digits], metrics: Mapping[str, Metrics], path: Path, accent: str) -> None:
+    """Save the rows as a picture. The bars of the names that contain ``accent`` stand out."""
+    save_light_and_dark(lambda: draw_rows(generators, metrics, accent), path)

@@ -1,7 +1,7 @@
-"""The small network that the digits' examples share, and how they train: JAX and optax, nothing of flows.
+"""The small network of the JAX programs on digits, and their training loop. Nothing here is specific to flows.
 
-A residual MLP whose layer norms are modulated by a condition (adaLN-zero); what ends a residual branch starts at zero,
-so that an untrained network returns zeros.
+The network is a residual MLP with layer norms that a condition modulates (adaLN-zero). The last layer of each residual
+branch starts at zero, so an untrained network returns zeros.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def init_residual(key: Array) -> Params:
 
 
 def residual(params: Params, x: Array, condition: Array) -> Array:
-    """Map images x, shape (B, 64), to images, as ``condition``, shape (B, WIDTH), modulates the layer norms."""
+    """Map images, shape (B, 64), to images; ``condition``, shape (B, WIDTH), modulates the layer norms."""
     condition = jax.nn.silu(dense(params["condition"], jax.nn.silu(condition)))
     h = dense(params["input"], x)
     for block in params["blocks"]:
@@ -84,7 +84,7 @@ def descend(
 
 
 def run_in_chunks(step: Callable[..., Any], state: Any, keys: Array, title: str) -> Any:
-    """Scan over keys, shape (chunks, steps); between compiled chunks the progress bar moves."""
+    """Scan over keys, shape (chunks, steps), and move the progress bar after each chunk."""
     run_chunk = jax.jit(partial(lax.scan, step), donate_argnums=0)
     with tqdm(total=keys.size, desc=title, unit="step", disable=None) as bar:
         for chunk in keys:

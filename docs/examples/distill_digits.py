@@ -1,14 +1,14 @@
-"""Distil a 50-step rectified-flow teacher into a 2-step student with DMD2, on 8 x 8 digits.
+"""Distill a 50-step rectified-flow teacher into a 2-step student with DMD2, on 8 x 8 digits.
 
-One program, three acts, about a minute on two CPU cores:
+The program takes about a minute on two CPU cores. It has three parts:
 
-1. a *teacher* learns the flow ``v = eps - x_0`` of scikit-learn's handwritten digits;
-2. DMD2 turns a copy of it, the *student*, into a generator that needs two network evaluations,
-   while a second copy, the *fake score*, keeps learning the flow of what the student generates;
-3. both are measured against digits that neither was trained on, and drawn side by side.
+1. A *teacher* learns the flow ``v = eps - x_0`` of scikit-learn's handwritten digits.
+2. DMD2 turns a copy of the teacher, the *student*, into a generator that needs two network evaluations. A second copy,
+   the *fake score*, keeps learning the flow of the student's samples.
+3. Both are compared with digits that neither was trained on, and drawn in one picture.
 
-Every noising, every conversion between x_0, eps and flow and every draw of a timestep is a
-`fastgen_rf` call. The program exits with status 1 when a figure misses its bound; the time it takes is reported only.
+All noising, all conversions between x_0, eps and flow, and all timesteps come from `fastgen_rf`. The program exits with
+status 1 if a metric is out of its bounds; the run time is only printed.
 
     python distill_digits.py [--out PNG] [--seed N] [--small]
 """
@@ -31,10 +31,10 @@ from digits_metrics import (
     Digits,
     check_bounds,
     distillation_bounds,
-    draw_panels,
     load_digit_images,
     measure,
-    show_figures,
+    save_rows,
+    show_metrics,
 )
 from digits_network import WIDTH, Params, dense, descend, init_dense, init_residual, residual, run_in_chunks, waves
 from jax import Array, lax, random
@@ -54,13 +54,13 @@ from fastgen_rf import (
 
 FREQUENCIES = jnp.geomspace(1.0, 100.0, 32)
 LOGIT_NORMAL = SampleTimestepConfig(time_dist_type="logitnormal")
-RUNGS = make_t_list(2)  # the student's two steps, from noise to data
-FINE = make_t_list(50)  # the teacher's fifty
+STUDENT_T_LIST = make_t_list(2)  # two steps from noise to data
+TEACHER_T_LIST = make_t_list(50)
 
 BATCH = 256
-STEPS, SMALL_STEPS = (3000, 600), (500, 100)  # of the teacher and of the student
+STEPS, SMALL_STEPS = (3000, 600), (500, 100)  # for the teacher and for the student
 TEACHER_CHUNK, STUDENT_CHUNK = 100, 10
-FAKE_STEPS = 5  # for each step of the student
+FAKE_STEPS = 5  # fake score steps for each step of the student
 SAMPLES_PER_CLASS = 200
 
 
@@ -74,49 +74,50 @@ def init_network(key: Array) -> Params:
         "residual": init_residual(k_residual),
         "time": init_dense(k_time, 2 * len(FREQUENCIES), WIDTH),
         "label": 0.5 * random.normal(k_label, (CLASSES, WIDTH)),
-        "rung": jnp.zeros((len(RUNGS) - 1, WIDTH)),
+        "start": jnp.zeros((len(STUDENT_T_LIST) - 1, WIDTH)),
     }
 
 
-def velocity(params: Params, x_t: Array, t: Array, label: Array, rung: Array | None = None) -> Array:
-    """Predict the flow ``v = eps - x_0`` from x_t, shape (B, 64); t, label, rung: shape (B,).
+def velocity(params: Params, x_t: Array, t: Array, label: Array, start: Array | None = None) -> Array:
+    """Predict the flow ``v = eps - x_0`` from x_t, shape (B, 64); t, label and start have shape (B,).
 
-    The best guess for x_0 ~ N(0, s) is given, ``(sigma - alpha s) / (sigma^2 + alpha^2 s) x_t``;
-    the network learns the rest. The fake score alone is told the rung from which the student
-    made its sample.
+    The network learns the difference to the exact flow of Gaussian data x_0 ~ N(0, s), which is
+    ``(sigma - alpha s) / (sigma^2 + alpha^2 s) x_t``. Only the fake score receives ``start``: the index in
+    STUDENT_T_LIST of the timestep at which the student predicted its sample.
     """
     condition = dense(params["time"], waves(t, FREQUENCIES)) + params["label"][label]
-    if rung is not None:
-        condition += params["rung"][rung]
+    if start is not None:
+        condition += params["start"][start]
     alpha, sigma, s = rf_alpha(t), rf_sigma(t), PIXEL_VARIANCE
     linear = expand_like((sigma - alpha * s) / (sigma**2 + alpha**2 * s), x_t)
     return linear * x_t + residual(params["residual"], x_t, condition)
 
 
-def denoise(params: Params, x_t: Array, t: Array, label: Array, rung: Array | None = None) -> Array:
+def denoise(params: Params, x_t: Array, t: Array, label: Array, start: Array | None = None) -> Array:
     """Predict ``x_0 = x_t - t v``."""
-    return pred_x0_from_flow(velocity(params, x_t, t, label, rung), x_t, t)
+    return pred_x0_from_flow(velocity(params, x_t, t, label, start), x_t, t)
 
 
 # Sampling
 
 
-@partial(jax.jit, static_argnames="times")
-def sample_flow(params: Params, noise: Array, label: Array, times: tuple[float, ...]) -> Array:
+@partial(jax.jit, static_argnames="t_list")
+def sample_flow(params: Params, noise: Array, label: Array, t_list: tuple[float, ...]) -> Array:
     """Take Euler steps along the flow."""
 
     def step(x: Array, t_pair: Array) -> tuple[Array, None]:
         t, t_next = jnp.broadcast_to(t_pair[:, None], (2, len(x)))
         return flow_step(velocity(params, x, t, label), x, t, t_next), None
 
-    x, _ = lax.scan(step, noise, jnp.array([times[:-1], times[1:]]).T)
+    x, _ = lax.scan(step, noise, jnp.array([t_list[:-1], t_list[1:]]).T)
     return x
 
 
-def roll_out(params: Params, noise: Array, label: Array, key: Array) -> Array:
-    """Walk down the rungs, with fresh noise on each; return x at all of RUNGS, shape (3, B, 64)."""
+def sample_path(params: Params, noise: Array, label: Array, key: Array) -> Array:
+    """Predict x_0 and re-noise it, step by step; return x at all of STUDENT_T_LIST, shape (3, B, 64)."""
     path = [noise]
-    for t, t_next, k in zip(RUNGS[:-1], RUNGS[1:], random.split(key, len(RUNGS) - 1), strict=True):
+    steps = zip(STUDENT_T_LIST[:-1], STUDENT_T_LIST[1:], random.split(key, len(STUDENT_T_LIST) - 1), strict=True)
+    for t, t_next, k in steps:
         x0 = denoise(params, path[-1], jnp.full(len(noise), t), label)
         path.append(add_noise(x0, random.normal(k, x0.shape), t_next))
     return jnp.stack(path)
@@ -124,51 +125,50 @@ def roll_out(params: Params, noise: Array, label: Array, key: Array) -> Array:
 
 @jax.jit
 def sample_student(params: Params, noise: Array, label: Array, key: Array) -> Array:
-    """Generate images in two steps: the end of a roll-out."""
-    return roll_out(params, noise, label, key)[-1]
+    """Generate images in two steps."""
+    return sample_path(params, noise, label, key)[-1]
 
 
 def generate(params: Params, label: Array, key: Array) -> tuple[Array, Array]:
-    """Predict x_0 from a random rung of a roll-out (DMD2's backward simulation); return both.
+    """Return an x_0 prediction at a random timestep of a student's path, and the index of the timestep.
 
-    Gradients reach that one prediction only.
+    This is DMD2's backward simulation. Gradients reach only this prediction, not the path that leads to it.
     """
-    k_rung, k_start, k_path = random.split(key, 3)
-    t, rung = sample_from_t_list(len(label), RUNGS, rng=k_rung, return_index=True)
-    noise = random.normal(k_start, (len(label), PIXELS))
-    path = lax.stop_gradient(roll_out(params, noise, label, k_path))
-    return denoise(params, path[rung, jnp.arange(len(label))], t, label), rung
+    k_start, k_noise, k_path = random.split(key, 3)
+    t, start = sample_from_t_list(len(label), STUDENT_T_LIST, rng=k_start, return_index=True)
+    noise = random.normal(k_noise, (len(label), PIXELS))
+    path = lax.stop_gradient(sample_path(params, noise, label, k_path))
+    return denoise(params, path[start, jnp.arange(len(label))], t, label), start
 
 
 # Losses
 
 
 def noised(x0: Array, key: Array) -> tuple[Array, Array, Array]:
-    """Draw t and eps for each sample; return ``x_t = (1 - t) x_0 + t eps``, t and eps."""
+    """Sample t and eps for each image; return ``x_t = (1 - t) x_0 + t eps``, t and eps."""
     k_t, k_eps = random.split(key)
     t = sample_timesteps(len(x0), LOGIT_NORMAL, rng=k_t)
     eps = random.normal(k_eps, x0.shape)
     return add_noise(x0, eps, t), t, eps
 
 
-def flow_loss(params: Params, x0: Array, label: Array, key: Array, rung: Array | None = None) -> Array:
-    """Compute ``mean (v(x_t, t) - (eps - x_0))^2``: how the teacher and the fake score learn."""
+def flow_loss(params: Params, x0: Array, label: Array, key: Array, start: Array | None = None) -> Array:
+    """Compute ``mean (v(x_t, t) - (eps - x_0))^2``, the loss of the teacher and of the fake score."""
     x_t, t, eps = noised(x0, key)
-    return jnp.mean((velocity(params, x_t, t, label, rung) - (eps - x0)) ** 2)
+    return jnp.mean((velocity(params, x_t, t, label, start) - (eps - x0)) ** 2)
 
 
 def vsd_loss(student: Params, teacher: Params, fake: Params, label: Array, key: Array) -> Array:
-    """Pull the student's samples to where the teacher sees more density than the fake score does.
+    """Move the student's samples to where the teacher's density is higher than that of the fake score.
 
-    The gradient for a sample is ``(fake_x0 - teacher_x0) / mean |sample - teacher_x0|``, both
-    predicted from the same noised copy of it. Half the squared distance to ``sample - gradient``
-    has that gradient.
+    The gradient for a sample is ``(fake_x0 - teacher_x0) / mean |sample - teacher_x0|``; both predictions are from the
+    same noised copy of the sample. Half the squared distance to ``sample - gradient`` is a loss with this gradient.
     """
     k_generate, k_noise = random.split(key)
-    sample, rung = generate(student, label, k_generate)
+    sample, start = generate(student, label, k_generate)
     x_t, t, _ = noised(lax.stop_gradient(sample), k_noise)
     teacher_x0 = denoise(teacher, x_t, t, label)
-    fake_x0 = denoise(fake, x_t, t, label, rung)
+    fake_x0 = denoise(fake, x_t, t, label, start)
     weight = 1 / (jnp.mean(jnp.abs(sample - teacher_x0), axis=1) + 1e-6)
     gradient = (fake_x0 - teacher_x0) * expand_like(weight, sample)
     target = lax.stop_gradient(sample - gradient)
@@ -214,9 +214,9 @@ def distill(teacher: Params, key: Array, steps: int) -> Params:
         fake, moments = state
         k_label, k_generate, k_loss = random.split(key, 3)
         label = random_labels(k_label)
-        sample, rung = generate(student, label, k_generate)
+        sample, start = generate(student, label, k_generate)
         fake, moments, loss = descend(
-            fake_optimizer, fake, moments, lambda p: flow_loss(p, sample, label, k_loss, rung)
+            fake_optimizer, fake, moments, lambda p: flow_loss(p, sample, label, k_loss, start)
         )
         return (fake, moments), loss
 
@@ -241,11 +241,11 @@ def distill(teacher: Params, key: Array, steps: int) -> Params:
 
 
 def main() -> int:
-    """Train, distil, measure, draw; return 0 when every figure keeps within its bounds, else 1."""
-    parser = argparse.ArgumentParser(description="Distil a flow of digits into two steps (DMD2).")
+    """Train, distill, measure and draw; return 0 if all metrics are within their bounds, else 1."""
+    parser = argparse.ArgumentParser(description="Distill a flow of digits into two steps (DMD2).")
     parser.add_argument("--out", type=Path, default=Path("distill_digits.png"), help="the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of everything but the data's split")
-    parser.add_argument("--small", action="store_true", help="train less, for tests, with bounds to match")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything except the split of the data")
+    parser.add_argument("--small", action="store_true", help="train less, with wider bounds, for tests")
     options = parser.parse_args()
     start = time.perf_counter()
 
@@ -256,19 +256,20 @@ def main() -> int:
     student = distill(teacher, k_distill, student_steps)
 
     label = jnp.repeat(jnp.arange(CLASSES), SAMPLES_PER_CLASS)
-    noise = random.normal(k_noise, (len(label), PIXELS))  # all three start from the same
+    noise = random.normal(k_noise, (len(label), PIXELS))  # the same for all three
     samples = {
-        "teacher, 50 steps": sample_flow(teacher, noise, label, FINE),
-        "teacher, 2 steps": sample_flow(teacher, noise, label, RUNGS),
+        "teacher, 50 steps": sample_flow(teacher, noise, label, TEACHER_T_LIST),
+        "teacher, 2 steps": sample_flow(teacher, noise, label, STUDENT_T_LIST),
         "student, 2 steps": sample_student(student, noise, label, k_sample),
     }
     digits = {name: Digits(np.asarray(x), np.asarray(label)) for name, x in samples.items()}
-    figures = {name: measure(x, train, held_out) for name, x in digits.items()}
-    verdicts, all_hold = check_bounds(distillation_bounds(*figures.values(), small=options.small))
-    floor = {"real digits, other ones": measure(train, train, held_out)}
-    print(f"\n{show_figures(floor | figures)}\n\n{verdicts}\n")
-    draw_panels({"real digits": held_out} | digits, floor | figures, options.out, accent="student")
-    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in all")
+    metrics = {name: measure(x, train, held_out) for name, x in digits.items()}
+    verdicts, all_hold = check_bounds(distillation_bounds(*metrics.values(), small=options.small))
+    digits = {"real (training set)": train} | digits
+    metrics = {"real (training set)": measure(train, train, held_out)} | metrics
+    print(f"\n{show_metrics(metrics)}\n\n{verdicts}\n")
+    save_rows(digits, metrics, options.out, accent="student")
+    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in total")
     return 0 if all_hold else 1
 
 

@@ -1,30 +1,25 @@
-"""Distil a 50-step rectified-flow teacher into a 2-step student with DMD2, on 8 x 8 digits: PyTorch.
+"""Distill a 50-step rectified-flow teacher into a 2-step student with DMD2, on 8 x 8 digits, in PyTorch.
 
-What ``distill_digits.py`` does in JAX, as a PyTorch trainer does it: autograd, a compiled network, images and noise in
-bfloat16, and settings from a YAML file with the fields that nvidia-modelopt's fastgen has. ``--processes 2`` trains in
-two processes (DDP over gloo), each on its half of the same batches. The figures are those of the JAX program within
-what a seed changes.
+This program does what ``distill_digits.py`` does in JAX, as a PyTorch trainer does it: autograd, a compiled network,
+images and noise in bfloat16, and settings from a YAML file with the fields of nvidia-modelopt's ``DMDConfig``. The
+metrics agree with those of the JAX program as well as those of two seeds do.
 
-Every noising, every conversion between x_0, eps and flow and every draw of a timestep is a `fastgen_rf` call. The
-program exits with status 1 when a figure misses its bound; the time it takes is reported only.
+All noising, all conversions between x_0, eps and flow, and all timesteps come from `fastgen_rf`. The program exits with
+status 1 if a metric is out of its bounds; the run time is only printed.
 
-    python distill_digits_torch.py [--config YAML] [--processes N] [--eager] [--out PNG] [--seed N] [--small]
+    python distill_digits_torch.py [--config YAML] [--eager] [--out PNG] [--seed N] [--small]
 """
 
 import argparse
 import math
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 import yaml
 from digits_metrics import (
     CLASSES,
@@ -33,15 +28,14 @@ from digits_metrics import (
     Digits,
     check_bounds,
     distillation_bounds,
-    draw_panels,
     load_digit_images,
     measure,
-    show_figures,
+    save_rows,
+    show_metrics,
 )
 from torch import Generator, Tensor, nn
 from torch.nn.functional import layer_norm, silu
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -59,25 +53,26 @@ from fastgen_rf import (
 )
 
 WIDTH, BLOCKS, WAVES = 128, 3, 32
-FINE = make_t_list(50)  # the teacher's fifty steps
+TEACHER_T_LIST = make_t_list(50)
 
 BATCH = 256
-STEPS, SMALL_STEPS = (3000, 600), (500, 100)  # of the teacher and of the student
+STEPS, SMALL_STEPS = (3000, 600), (500, 100)  # for the teacher and for the student
 SAMPLES_PER_CLASS = 200
 
 
-# The settings
+# Settings
 
 
 class Settings(NamedTuple):
-    """What a YAML file decides."""
+    """The settings that the YAML file contains."""
 
     times: SampleTimestepConfig
-    fake_steps: int  # for each step of the student
+    t_list: tuple[float, ...]  # the student's timesteps
+    fake_steps: int  # fake score steps for each step of the student
     decay: float  # of the student's moving average
 
 
-DONE_HERE = {
+SUPPORTED = {
     "pred_type": "flow",
     "guidance_scale": None,
     "student_sample_type": "sde",
@@ -87,31 +82,35 @@ DONE_HERE = {
 
 
 def read_settings(path: Path) -> Settings:
-    """Read a file with the fields of modelopt's ``DMDConfig``; what this program cannot do is an error."""
+    """Read a file with the fields of modelopt's ``DMDConfig``; a setting that is not supported is an error."""
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for name, value in DONE_HERE.items():
+    for name, value in SUPPORTED.items():
         if fields.get(name) != value:
             raise ValueError(f"{path}: {name} must be {value!r} here, got {fields.get(name)!r}")
     times = SampleTimestepConfig(**fields["sample_t_cfg"])
-    if times.t_list is None or len(times.t_list) != fields["student_sample_steps"] + 1:
-        raise ValueError(f"{path}: t_list must have a rung for each of student_sample_steps, and 0; got {times.t_list}")
-    return Settings(times, fields["student_update_freq"], fields["ema"]["decay"])
+    steps = fields["student_sample_steps"]
+    if times.t_list is None or len(times.t_list) != steps + 1:
+        raise ValueError(f"{path}: t_list must have student_sample_steps + 1 = {steps + 1} entries, got {times.t_list}")
+    return Settings(times, times.t_list, fields["student_update_freq"], fields["ema"]["decay"])
 
 
-# The network: a residual MLP whose layer norms are modulated by time, label and rung (adaLN-zero)
+# The network
 
 
 class Network(nn.Module):
-    """Predicts the flow; what ends a residual branch or the network starts at zero."""
+    """Predict the flow with a residual MLP; time, label and start modulate its layer norms (adaLN-zero).
+
+    The last layers of the residual branches and of the network start at zero.
+    """
 
     frequencies: Tensor
 
-    def __init__(self, rungs: int, rng: Generator) -> None:
+    def __init__(self, student_steps: int, rng: Generator) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.logspace(0, 2, WAVES))  # 1 to 100
         self.time = nn.Linear(2 * WAVES, WIDTH)
         self.label = nn.Embedding(CLASSES, WIDTH)
-        self.rung = nn.Embedding(rungs, WIDTH)
+        self.start = nn.Embedding(student_steps, WIDTH)
         self.condition = nn.Linear(WIDTH, WIDTH)
         self.input = nn.Linear(PIXELS, WIDTH)
         self.modulations = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(BLOCKS))
@@ -123,20 +122,19 @@ class Network(nn.Module):
         for layer in (self.time, self.condition, self.input, *self.ups, *self.downs):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=rng)
         nn.init.normal_(self.label.weight, std=0.5, generator=rng)
-        self.rung.requires_grad_(False)  # until a fake score learns it
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor, rung: Tensor | None = None) -> Tensor:
-        """Predict the flow ``v = eps - x_0``, in float32, from x_t, shape (B, 64); t, label, rung: shape (B,).
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor, start: Tensor | None = None) -> Tensor:
+        """Predict the flow ``v = eps - x_0``, in float32, from x_t, shape (B, 64); t, label and start have shape (B,).
 
-        The best guess for x_0 ~ N(0, s) is given, ``(sigma - alpha s) / (sigma^2 + alpha^2 s) x_t``;
-        the network learns the rest. The fake score alone is told the rung from which the student
-        made its sample.
+        The network learns the difference to the exact flow of Gaussian data x_0 ~ N(0, s), which is
+        ``(sigma - alpha s) / (sigma^2 + alpha^2 s) x_t``. Only the fake score receives ``start``: the index in t_list
+        of the timestep at which the student predicted its sample.
         """
         x = x_t.float()
         angle = expand_like(t, x) * self.frequencies
         condition = self.time(torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)) + self.label(label)
-        if rung is not None:
-            condition = condition + self.rung(rung)
+        if start is not None:
+            condition = condition + self.start(start)
         condition = silu(self.condition(silu(condition)))
         h = self.input(x)
         for modulation, up, down in zip(self.modulations, self.ups, self.downs, strict=True):
@@ -148,104 +146,97 @@ class Network(nn.Module):
         return linear * x + self.output(layer_norm(h, (WIDTH,)))
 
 
-def denoise(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor, rung: Tensor | None = None) -> Tensor:
+def denoise(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor, start: Tensor | None = None) -> Tensor:
     """Predict ``x_0 = x_t - t v``, in x_t's dtype."""
-    return pred_x0_from_flow(network(x_t, t, label, rung), x_t, t)
+    return pred_x0_from_flow(network(x_t, t, label, start), x_t, t)
 
 
 # Sampling
 
 
 @torch.no_grad()
-def sample_flow(network: nn.Module, noise: Tensor, label: Tensor, times: tuple[float, ...]) -> Tensor:
+def sample_flow(network: nn.Module, noise: Tensor, label: Tensor, t_list: tuple[float, ...]) -> Tensor:
     """Take Euler steps along the flow."""
     x = noise
-    for t, t_next in pairwise(times):
+    for t, t_next in pairwise(t_list):
         v = network(x, torch.full((len(x),), t), label)
         x = flow_step(v.to(x.dtype), x, t, t_next)
     return x
 
 
 @torch.no_grad()
-def roll_out(network: nn.Module, noises: Tensor, label: Tensor, rungs: tuple[float, ...]) -> Tensor:
-    """Walk down the rungs, with fresh noise on each; return x at all of them, shape of noises and of x alike."""
+def sample_path(network: nn.Module, noises: Tensor, label: Tensor, t_list: tuple[float, ...]) -> Tensor:
+    """Predict x_0 and re-noise it, step by step; return x at all of t_list. The result has the shape of noises."""
     path = [noises[0]]
-    for noise, (t, t_next) in zip(noises[1:], pairwise(rungs), strict=True):
+    for noise, (t, t_next) in zip(noises[1:], pairwise(t_list), strict=True):
         x0 = denoise(network, path[-1], torch.full((len(noise),), t), label)
         path.append(add_noise(x0, noise, t_next))
     return torch.stack(path)
 
 
-# What a step draws: each process draws the whole batch from the same generator, and takes its share
+def random_labels(rng: Generator) -> Tensor:
+    """Sample a batch of class labels."""
+    return torch.randint(CLASSES, (BATCH,), generator=rng)
 
 
-class Draws:
-    """The batches of one of so many processes."""
+def random_noise(rng: Generator) -> Tensor:
+    """Sample the noise of a batch."""
+    return torch.randn(BATCH, PIXELS, generator=rng, dtype=torch.bfloat16)
 
-    def __init__(self, times: SampleTimestepConfig, rank: int, processes: int, rng: Generator) -> None:
-        self.times, self.share, self.rng = times, slice(rank, None, processes), rng
-        self.rungs = times.t_list or ()
 
-    def images(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw from a data set."""
-        batch = torch.randint(len(images), (BATCH,), generator=self.rng)[self.share]
-        return images[batch], labels[batch]
+def noised(x0: Tensor, times: SampleTimestepConfig, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample t and eps for each image; return ``x_t = (1 - t) x_0 + t eps``, t and eps."""
+    t = sample_timesteps(BATCH, times, rng=rng)
+    eps = random_noise(rng)
+    return add_noise(x0, eps, t), t, eps
 
-    def labels(self) -> Tensor:
-        """Draw class labels."""
-        return torch.randint(CLASSES, (BATCH,), generator=self.rng)[self.share]
 
-    def noise(self) -> Tensor:
-        """Draw noise for a batch."""
-        return torch.randn(BATCH, PIXELS, generator=self.rng, dtype=torch.bfloat16)[self.share]
+def generate(student: nn.Module, label: Tensor, settings: Settings, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Return an x_0 prediction at a random timestep of a student's path, and the index of the timestep.
 
-    def noises(self) -> Tensor:
-        """Draw the noise of a roll-out: its start's, and each rung's."""
-        return torch.stack([self.noise() for _ in self.rungs])
-
-    def noised(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw t and eps for each sample; return ``x_t = (1 - t) x_0 + t eps``, t and eps."""
-        t = sample_timesteps(BATCH, self.times, rng=self.rng)[self.share]
-        eps = self.noise()
-        return add_noise(x0, eps, t), t, eps
-
-    def rung(self) -> tuple[Tensor, Tensor]:
-        """Draw a rung for each sample; return its time and its index."""
-        t, index = sample_from_t_list(BATCH, self.rungs, rng=self.rng, return_index=True)
-        return t[self.share], index[self.share].long()
+    This is DMD2's backward simulation. Gradients reach only this prediction, not the path that leads to it.
+    """
+    t, start = sample_from_t_list(BATCH, settings.t_list, rng=rng, return_index=True)
+    start = start.long()
+    noises = torch.stack([random_noise(rng) for _ in settings.t_list])
+    path = sample_path(student, noises, label, settings.t_list)
+    return denoise(student, path[start, torch.arange(BATCH)], t, label), start
 
 
 # Losses
 
 
-def flow_loss(network: nn.Module, x0: Tensor, label: Tensor, draws: Draws, rung: Tensor | None = None) -> Tensor:
-    """Compute ``mean (v(x_t, t) - (eps - x_0))^2``: how the teacher and the fake score learn."""
-    x_t, t, eps = draws.noised(x0)
-    return torch.mean((network(x_t, t, label, rung) - (eps.float() - x0.float())) ** 2)
-
-
-def generate(student: nn.Module, label: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Predict x_0 from a random rung of a roll-out (DMD2's backward simulation); return both.
-
-    Gradients reach that one prediction only.
-    """
-    t, rung = draws.rung()
-    path = roll_out(plain(student), draws.noises(), label, draws.rungs)
-    return denoise(student, path[rung, torch.arange(len(label))], t, label), rung
+def flow_loss(
+    network: nn.Module,
+    x0: Tensor,
+    label: Tensor,
+    times: SampleTimestepConfig,
+    rng: Generator,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Compute ``mean (v(x_t, t) - (eps - x_0))^2``, the loss of the teacher and of the fake score."""
+    x_t, t, eps = noised(x0, times, rng)
+    return torch.mean((network(x_t, t, label, start) - (eps.float() - x0.float())) ** 2)
 
 
 @torch.no_grad()
 def vsd_gradient(
-    sample: Tensor, rung: Tensor, teacher: nn.Module, fake: nn.Module, label: Tensor, draws: Draws
+    sample: Tensor,
+    start: Tensor,
+    teacher: nn.Module,
+    fake: nn.Module,
+    label: Tensor,
+    times: SampleTimestepConfig,
+    rng: Generator,
 ) -> Tensor:
-    """Return ``(fake_x0 - teacher_x0) / mean |sample - teacher_x0|``, both predicted from one noised copy of a sample.
+    """Return ``(fake_x0 - teacher_x0) / mean |sample - teacher_x0|``, with both predictions from one noised sample.
 
-    It pulls the student's samples to where the teacher sees more density than the fake score does. Predicted,
-    subtracted and averaged in float32: the two are close, and their difference in bfloat16 is mostly rounding.
+    The gradient moves the samples to where the teacher's density is higher than that of the fake score. The two
+    predictions are close, so in bfloat16 their difference would be mostly rounding error. All of this is in float32.
     """
-    x_t, t, _ = draws.noised(sample)
+    x_t, t, _ = noised(sample, times, rng)
     teacher_x0 = denoise(teacher, x_t.float(), t, label)
-    fake_x0 = denoise(fake, x_t.float(), t, label, rung)
+    fake_x0 = denoise(fake, x_t.float(), t, label, start)
     scale = torch.mean(torch.abs(sample.float() - teacher_x0), dim=1) + 1e-6
     return (fake_x0 - teacher_x0) / expand_like(scale, teacher_x0)
 
@@ -253,167 +244,107 @@ def vsd_gradient(
 # Training
 
 
-class Trainer:
-    """A network, its optimizer and its learning rate; the step that they take."""
-
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> None:
-        self.network = DistributedDataParallel(network) if dist.is_initialized() else network
-        self.optimizer, self.schedule = optimizer, LambdaLR(optimizer, rate)
-
-    def descend(self, loss: Tensor, gradient: Tensor | None = None) -> None:
-        """Take one step down the loss, or against the gradient of something that is none."""
-        self.optimizer.zero_grad()
-        loss.backward(gradient)
-        self.optimizer.step()
-        self.schedule.step()
-
-
-def plain(network: nn.Module) -> nn.Module:
-    """Return the network itself: what makes its processes agree on gradients is not asked where there are none."""
-    return network.module if isinstance(network, DistributedDataParallel) else network
+def descend(
+    optimizer: torch.optim.Optimizer, schedule: LRScheduler, loss: Tensor, gradient: Tensor | None = None
+) -> None:
+    """Take one optimizer step. ``loss`` may be any tensor if its gradient is given."""
+    optimizer.zero_grad()
+    loss.backward(gradient)
+    optimizer.step()
+    schedule.step()
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Keep a moving average of a network's parameters."""
+    """Return a moving average of a network's parameters."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
-def progress(steps: int, title: str) -> Any:
-    """Count steps; the bar is shown on a terminal, by the first process."""
-    shown_elsewhere = dist.is_initialized() and dist.get_rank() > 0
-    return tqdm(range(steps), desc=title, unit="step", disable=True if shown_elsewhere else None)
-
-
-def train_teacher(network: Network, images: Tensor, labels: Tensor, draws: Draws, steps: int) -> Network:
+def train_teacher(
+    network: Network, images: Tensor, labels: Tensor, times: SampleTimestepConfig, steps: int, rng: Generator
+) -> Network:
     """Learn the flow of the digits; return the moving average of the parameters."""
     average = averaged(network, 1 - 3 / steps)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    trainer = Trainer(network, optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps))
-    for _ in progress(steps, "teacher"):
-        x0, label = draws.images(images, labels)
-        trainer.descend(flow_loss(trainer.network, x0, label, draws))
+    schedule = LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps))
+    for _ in tqdm(range(steps), desc="teacher", unit="step", disable=None):
+        batch = torch.randint(len(images), (BATCH,), generator=rng)
+        descend(optimizer, schedule, flow_loss(network, images[batch], labels[batch], times, rng))
         average.update_parameters(network)
     return average.module
 
 
-def distill(teacher: Network, draws: Draws, steps: int, settings: Settings, compiled: bool) -> Network:
+def distill(teacher: Network, settings: Settings, steps: int, compiled: bool, rng: Generator) -> Network:
     """Run DMD2 from the teacher; return the moving average of the student's parameters."""
     student, fake = deepcopy(teacher), deepcopy(teacher)
-    fake.rung.requires_grad_(True)
-    average = averaged(student, settings.decay ** (STEPS[1] / steps))  # the same share of a shorter training
-    for network in (student, fake) if compiled else ():
-        network.compile()
-    student_trainer = Trainer(
-        student,
-        torch.optim.Adam(student.parameters(), lr=3e-4, betas=(0.0, 0.999), fused=True),
-        lambda step: min(step / 20, 1.0),
-    )
-    fake_trainer = Trainer(
-        fake,
-        torch.optim.Adam(fake.parameters(), lr=1e-3, betas=(0.0, 0.999), fused=True),
-        lambda step: min(step / 100, 1.0),
-    )
-    for _ in progress(steps, "student"):
+    average = averaged(student, settings.decay ** (STEPS[1] / steps))  # Shorter training, shorter average.
+    if compiled:
+        student.compile()
+        fake.compile()
+    student_optimizer = torch.optim.Adam(student.parameters(), lr=3e-4, betas=(0.0, 0.999), fused=True)
+    student_schedule = LambdaLR(student_optimizer, lambda step: min(step / 20, 1.0))
+    fake_optimizer = torch.optim.Adam(fake.parameters(), lr=1e-3, betas=(0.0, 0.999), fused=True)
+    fake_schedule = LambdaLR(fake_optimizer, lambda step: min(step / 100, 1.0))
+    for _ in tqdm(range(steps), desc="student", unit="step", disable=None):
         for _ in range(settings.fake_steps):
-            label = draws.labels()
+            label = random_labels(rng)
             with torch.no_grad():
-                sample, rung = generate(student, label, draws)
-            fake_trainer.descend(flow_loss(fake_trainer.network, sample, label, draws, rung))
-        label = draws.labels()
-        sample, rung = generate(student_trainer.network, label, draws)
-        gradient = vsd_gradient(sample.detach(), rung, teacher, fake, label, draws)
-        student_trainer.descend(sample, (gradient / gradient.numel()).to(sample.dtype))
+                sample, start = generate(student, label, settings, rng)
+            descend(fake_optimizer, fake_schedule, flow_loss(fake, sample, label, settings.times, rng, start))
+        label = random_labels(rng)
+        sample, start = generate(student, label, settings, rng)
+        gradient = vsd_gradient(sample.detach(), start, teacher, fake, label, settings.times, rng)
+        # No loss with this gradient is needed: backward accepts the gradient itself.
+        descend(student_optimizer, student_schedule, sample, (gradient / gradient.numel()).to(sample.dtype))
         average.update_parameters(student)
     return average.module
 
 
-class Plan(NamedTuple):
-    """What the command line decides."""
-
-    processes: int
-    seed: int
-    steps: tuple[int, int]
-    compiled: bool
-
-
-def train(rank: int, plan: Plan, settings: Settings, folder: str) -> None:
-    """Train and distil as one of the processes; the first writes both networks into the folder."""
-    if plan.processes > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // plan.processes))
-        meeting = f"file://{folder}/meeting"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=plan.processes)
-    rng = Generator().manual_seed(plan.seed)
-    draws = Draws(settings.times, rank, plan.processes, rng)
+def train(settings: Settings, steps: tuple[int, int], compiled: bool, seed: int) -> tuple[Network, Network]:
+    """Train the teacher and distill it; return the teacher and the student."""
+    rng = Generator().manual_seed(seed)
     data, _ = load_digit_images()
     images, labels = torch.from_numpy(data.images).bfloat16(), torch.from_numpy(data.labels)
-    network = Network(len(draws.rungs) - 1, rng)
-    if plan.compiled:
+    network = Network(len(settings.t_list) - 1, rng)
+    if compiled:
         network.compile()
-    teacher_steps, student_steps = plan.steps
-    teacher = train_teacher(network, images, labels, draws, teacher_steps)
-    student = distill(teacher, draws, student_steps, settings, plan.compiled)
-    if rank == 0:
-        torch.save({"teacher": teacher.state_dict(), "student": student.state_dict()}, f"{folder}/networks.pt")
-    if plan.processes > 1:
-        dist.barrier()  # see train_fsdp.py
-        dist.destroy_process_group()
-
-
-def load(rungs: int, state: dict[str, Tensor]) -> Network:
-    """Build a network with these parameters."""
-    network = Network(rungs, Generator())
-    network.load_state_dict(state)
-    return network
-
-
-def train_in_processes(plan: Plan, settings: Settings) -> tuple[Network, Network]:
-    """Return the teacher and the student; one process is this one."""
-    with tempfile.TemporaryDirectory(prefix="distil-") as folder:
-        if plan.processes > 1:
-            torch.multiprocessing.spawn(train, args=(plan, settings, folder), nprocs=plan.processes)
-        else:
-            train(0, plan, settings, folder)
-        states = torch.load(f"{folder}/networks.pt")
-    rungs = settings.times.t_list or ()
-    teacher, student = (load(len(rungs) - 1, states[name]) for name in ("teacher", "student"))
-    return teacher, student
+    teacher = train_teacher(network, images, labels, settings.times, steps[0], rng)
+    return teacher, distill(teacher, settings, steps[1], compiled, rng)
 
 
 def main() -> int:
-    """Train, distil, measure, draw; return 0 when every figure keeps within its bounds, else 1."""
-    parser = argparse.ArgumentParser(description="Distil a flow of digits into two steps (DMD2, PyTorch).")
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("dmd2_digits.yaml"), help="the settings"
-    )
-    parser.add_argument("--processes", type=int, default=1, help="over which to spread each batch (DDP, gloo)")
-    parser.add_argument("--eager", action="store_true", help="do not compile: no C++ compiler is needed")
+    """Train, distill, measure and draw; return 0 if all metrics are within their bounds, else 1."""
+    parser = argparse.ArgumentParser(description="Distill a flow of digits into two steps (DMD2, PyTorch).")
+    settings_file = Path(__file__).with_name("dmd2_digits.yaml")
+    parser.add_argument("--config", type=Path, default=settings_file, help="the settings")
+    parser.add_argument("--eager", action="store_true", help="do not compile; then no C++ compiler is needed")
     parser.add_argument("--out", type=Path, default=Path("distill_digits_torch.png"), help="the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of everything but the data's split")
-    parser.add_argument("--small", action="store_true", help="train less, for tests, with bounds to match")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything except the split of the data")
+    parser.add_argument("--small", action="store_true", help="train less, with wider bounds, for tests")
     options = parser.parse_args()
     start = time.perf_counter()
 
     settings = read_settings(options.config)
-    plan = Plan(options.processes, options.seed, SMALL_STEPS if options.small else STEPS, not options.eager)
-    teacher, student = train_in_processes(plan, settings)
+    steps = SMALL_STEPS if options.small else STEPS
+    teacher, student = train(settings, steps, not options.eager, options.seed)
 
     rng = Generator().manual_seed(options.seed + 1)
     label = torch.arange(CLASSES).repeat_interleave(SAMPLES_PER_CLASS)
-    rungs = settings.times.t_list or ()
-    noises = torch.randn(len(rungs), len(label), PIXELS, generator=rng, dtype=torch.bfloat16)
-    samples = {  # all three start from the same
-        "teacher, 50 steps": sample_flow(teacher, noises[0], label, FINE),
-        "teacher, 2 steps": sample_flow(teacher, noises[0], label, rungs),
-        "student, 2 steps": roll_out(student, noises, label, rungs)[-1],
+    # The first noise is the starting point of all three.
+    noises = torch.randn(len(settings.t_list), len(label), PIXELS, generator=rng, dtype=torch.bfloat16)
+    samples = {
+        "teacher, 50 steps": sample_flow(teacher, noises[0], label, TEACHER_T_LIST),
+        "teacher, 2 steps": sample_flow(teacher, noises[0], label, settings.t_list),
+        "student, 2 steps": sample_path(student, noises, label, settings.t_list)[-1],
     }
     train_set, held_out = load_digit_images()
     digits = {name: Digits(x.float().numpy(), label.numpy()) for name, x in samples.items()}
-    figures = {name: measure(x, train_set, held_out) for name, x in digits.items()}
-    verdicts, all_hold = check_bounds(distillation_bounds(*figures.values(), small=options.small))
-    floor = {"real digits, other ones": measure(train_set, train_set, held_out)}
-    print(f"\n{show_figures(floor | figures)}\n\n{verdicts}\n")
-    draw_panels({"real digits": held_out} | digits, floor | figures, options.out, accent="student")
-    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in all")
+    metrics = {name: measure(x, train_set, held_out) for name, x in digits.items()}
+    verdicts, all_hold = check_bounds(distillation_bounds(*metrics.values(), small=options.small))
+    digits = {"real (training set)": train_set} | digits
+    metrics = {"real (training set)": measure(train_set, train_set, held_out)} | metrics
+    print(f"\n{show_metrics(metrics)}\n\n{verdicts}\n")
+    save_rows(digits, metrics, options.out, accent="student")
+    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in total")
     return 0 if all_hold else 1
 
 

@@ -1,13 +1,16 @@
-"""Integrate the exact flow of a data set, without a network: the error over the number of steps and their times.
+"""Integrate the exact flow of a data set, without a network, and measure the error of two samplers.
 
-For a finite data set the best prediction of x_0 has a closed form, an average over the data,
+For a finite data set the best prediction of x_0 is an average over the data,
 
     E[x_0 | x_t] = sum_i w_i x_i,    w = softmax(-|x_t - (1 - t) x_i|^2 / (2 t^2)),
 
-so that a sampler's error is its own, not a network's. Two samplers walk down the same rungs from the same noise:
-``ode_step`` along the flow, and ``add_noise`` with fresh noise on each rung. The picture shows the error of both over
-the number of steps, for rungs that lie closer to noise or to data. Under a minute with NumPy. The program exits with
-status 1 when a figure misses its bound; the time it takes is reported only.
+so all errors come from the sampler. The two samplers use the same timesteps and start from the same noise: ``ode_step``
+follows the flow, and ``add_noise`` adds fresh noise at each timestep. The first picture shows the error of both over
+the number of steps, for three values of ``shift``, which moves the timesteps toward noise or data. The second picture
+(``*_digits``) shows the samples.
+
+The program takes less than a minute with NumPy. It exits with status 1 if a metric is out of its bounds; the run time
+is only printed.
 
     python exact_flow.py [--xp numpy|cupy] [--out PNG] [--seed N] [--small]
 """
@@ -23,35 +26,37 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from digits_metrics import PIXELS, SIDE, Bound, check_bounds, frechet_distance
+from matplotlib.figure import Figure
+from pictures import save_light_and_dark
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from fastgen_rf import add_noise, make_t_list, ode_step
 
-SHIFTS = (0.3, 1.0, 3.0)  # of the rungs: below 1 closer to data, above closer to noise
+SHIFTS = (0.3, 1.0, 3.0)  # below 1, the timesteps are closer to data; above 1, closer to noise
 COUNTS, SMALL_COUNTS = (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16)
-REFERENCE_STEPS, SMALL_REFERENCE_STEPS = 500, 100  # as exact as can be told: 1,000 change no sample by 1e-3
+REFERENCE_STEPS, SMALL_REFERENCE_STEPS = 500, 100  # 1,000 steps change no sample by more than 1e-3
 SAMPLES, SMALL_SAMPLES = 500, 300
 SHOWN = (1, 2, 4, 8, 16)
 
 
 class Row(NamedTuple):
-    """The errors of so many steps whose rungs have this shift."""
+    """The errors for one shift and one number of steps."""
 
     shift: float
     steps: int
-    distance: float  # of a pixel along the flow to the exact solution, RMS
+    distance: float  # RMS distance of a pixel to the exact solution, along the flow
     flow: float  # Frechet distance to the data, along the flow
-    fresh: float  # the same, with fresh noise
+    fresh: float  # Frechet distance to the data, with fresh noise
 
 
 class Results(NamedTuple):
-    """What is tabulated, bounded and drawn."""
+    """All errors, and some samples."""
 
     rows: list[Row]
     floor: float  # Frechet distance of the exact solution
-    images: dict[str, dict[str, Any]]  # by sampler and steps, eight of shift 1
+    images: dict[str, dict[str, Any]]  # by sampler and number of steps: eight samples with shift 1
 
 
 # The two samplers
@@ -59,14 +64,14 @@ class Results(NamedTuple):
 
 def expected_data(x_t: Any, t: float, data: Any, xp: Any) -> Any:
     """Return ``E[x_0 | x_t]``, shape (B, 64), over data of shape (N, 64)."""
-    centres = (1 - t) * data
-    distance = xp.sum(x_t**2, axis=1)[:, None] - 2 * x_t @ centres.T + xp.sum(centres**2, axis=1)
+    centers = (1 - t) * data
+    distance = xp.sum(x_t**2, axis=1)[:, None] - 2 * x_t @ centers.T + xp.sum(centers**2, axis=1)
     weight = xp.exp((xp.min(distance, axis=1)[:, None] - distance) / (2 * t * t))
     return weight @ data / xp.sum(weight, axis=1)[:, None]
 
 
 def along_the_flow(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any) -> Any:
-    """Take a deterministic step from each rung to the next."""
+    """Take a deterministic step from each timestep to the next."""
     x = noise
     for t, t_next in pairwise(t_list):
         x = ode_step(expected_data(x, t, data, xp), x, t, t_next)
@@ -74,7 +79,7 @@ def along_the_flow(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any) ->
 
 
 def with_fresh_noise(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any, rng: Any) -> Any:
-    """Predict x_0 on each rung and noise it anew to the next."""
+    """Predict x_0 at each timestep, and add fresh noise for the next one."""
     x = noise
     for t, t_next in pairwise(t_list):
         x0 = expected_data(x, t, data, xp)
@@ -82,11 +87,11 @@ def with_fresh_noise(noise: Any, t_list: tuple[float, ...], data: Any, xp: Any, 
     return x
 
 
-# What they are judged by
+# Errors
 
 
 def measure(xp: Any, seed: int, small: bool) -> Results:
-    """Run both samplers over shifts and numbers of steps."""
+    """Run both samplers for all shifts and numbers of steps."""
     to_host = getattr(xp, "asnumpy", np.asarray)
     images = load_digits().data / 8 - 1
     data = xp.asarray(images)
@@ -118,14 +123,14 @@ def measure(xp: Any, seed: int, small: bool) -> Results:
 
 
 def show(results: Results) -> str:
-    """Lay the errors out as a table, a shift and a number of steps a line."""
+    """Return a table with a line for each shift and number of steps."""
     head = f"{'shift':>6}{'steps':>7}{'RMS to the exact solution':>27}{'Frechet, flow':>15}{'Frechet, noise':>16}"
     lines = [f"{r.shift:6}{r.steps:7}{r.distance:27.3f}{r.flow:15.3f}{r.fresh:16.3f}" for r in results.rows]
     return "\n".join([head, *lines, f"Frechet distance of the exact solution: {results.floor:.3f}"])
 
 
 def bounds(results: Results) -> list[Bound]:
-    """Name what rungs of shift 1 are held to."""
+    """Return the bounds for shift 1."""
     by_steps = {row.steps: row for row in results.rows if row.shift == 1}
     falling = [by_steps[2 * n].distance / by_steps[n].distance for n in by_steps if n > 1 and 2 * n in by_steps]
     fresh = max(row.fresh for row in by_steps.values() if row.steps >= 8)
@@ -137,62 +142,61 @@ def bounds(results: Results) -> list[Bound]:
     ]
 
 
-# The picture
+# Pictures
 
 
 def tiles(rows: list[Any]) -> Any:
-    """Lay eight images a row out as one, a pixel apart."""
+    """Put rows of eight images into one image, with an empty pixel after each."""
     stacked = np.stack(rows).reshape(len(rows), 8, SIDE, SIDE)
     padded = np.pad(stacked, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     return padded.transpose(0, 2, 1, 3).reshape(len(rows) * (SIDE + 1), 8 * (SIDE + 1))
 
 
-def draw(results: Results, path: Path) -> None:
-    """Draw both errors over the number of steps, and what the steps make of the same noise."""
-    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
-    picture = plt.figure(figsize=(6, 9.6))
-    grid = picture.add_gridspec(3, 2, height_ratios=(1.0, 1.0, 0.95))
-    rms, frechet = picture.add_subplot(grid[0, :]), picture.add_subplot(grid[1, :])
-    for shift, color in zip(SHIFTS, ("#2f81c7", "#d1603d", "#4b9b3b"), strict=True):
+def draw_errors(results: Results) -> Figure:
+    """Draw both errors over the number of steps."""
+    figure, (rms, frechet) = plt.subplots(2, 1, figsize=(6, 6), sharex=True)
+    for i, shift in enumerate(SHIFTS):
         rows = [row for row in results.rows if row.shift == shift]
         steps = [row.steps for row in rows]
-        rms.loglog(steps, [row.distance for row in rows], "o-", color=color, label=f"shift {shift:g}")
-        frechet.loglog(steps, [row.flow for row in rows], "o-", color=color)
-        frechet.loglog(steps, [row.fresh for row in rows], "s:", color=color)
-    rms.set_title("RMS distance of a pixel to the exact solution")
-    rms.legend()
-    frechet.axhline(results.floor, color="#7a8089", lw=1)
-    frechet.set_title("Fréchet distance to the data")
-    frechet.plot([], [], "o-", color="#7a8089", label="along the flow: ode_step")
-    frechet.plot([], [], "s:", color="#7a8089", label="fresh noise: add_noise")
-    frechet.plot([], [], color="#7a8089", lw=1, label="exact solution")
-    frechet.legend()
+        rms.loglog(steps, [row.distance for row in rows], "o-", color=f"C{i}", label=f"shift={shift:g}")
+        frechet.loglog(steps, [row.flow for row in rows], "o-", color=f"C{i}", label=f"shift={shift:g}, ode_step")
+        frechet.loglog(steps, [row.fresh for row in rows], "s:", color=f"C{i}", label=f"shift={shift:g}, add_noise")
+    frechet.axhline(results.floor, color="C4", lw=1, label="exact solution")
+    rms.set_title("a  Distance to the exact solution", loc="left", fontweight="bold")
+    rms.set_ylabel("RMS error of a pixel")
+    frechet.set_title("b  Distance to the data", loc="left", fontweight="bold")
+    frechet.set_ylabel("Fréchet distance")
+    frechet.set_xlabel("number of steps")
     for ax, values in ((rms, (0.1, 0.2, 0.5)), (frechet, (0.3, 1, 3, 10))):
-        ax.set_xlabel("steps")
         ax.set_xticks(steps, [str(n) for n in steps])
         ax.set_yticks(values, [f"{value:g}" for value in values])
         ax.minorticks_off()
-    for column, (title, by_steps) in enumerate(
-        zip(("along the flow", "fresh noise"), results.images.values(), strict=True)
-    ):
-        ax = picture.add_subplot(grid[2, column])
+    figure.legend(*frechet.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_digits(results: Results) -> Figure:
+    """Draw the samples for each number of steps, from the same noise."""
+    figure, panels = plt.subplots(1, 2, figsize=(6, 2.15))
+    titles = ("Along the flow (ode_step)", "Fresh noise (add_noise)")
+    for ax, title, by_steps in zip(panels, titles, results.images.values(), strict=True):
         ax.imshow(tiles(list(by_steps.values())), cmap="gray", vmin=-1, vmax=1)
-        ax.set_title(f"{title}, shift 1")
+        ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
         ax.set_anchor("N")
         ax.set_yticks([SIDE / 2 + row * (SIDE + 1) for row in range(len(by_steps))], list(by_steps))
         ax.set_xticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path)
+    panels[0].set_ylabel("number of steps")
+    return figure
 
 
 def main() -> int:
-    """Integrate, measure, draw; return 0 when every figure keeps within its bounds, else 1."""
+    """Integrate, measure and draw; return 0 if all metrics are within their bounds, else 1."""
     parser = argparse.ArgumentParser(description="Integrate the exact flow of the digits.")
-    parser.add_argument("--xp", choices=("numpy", "cupy"), default="numpy", help="where the arrays live")
-    parser.add_argument("--out", type=Path, default=Path("exact_flow.png"), help="the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--xp", choices=("numpy", "cupy"), default="numpy", help="the array library")
+    parser.add_argument("--out", type=Path, default=Path("exact_flow.png"), help="the picture of the errors")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--small", action="store_true", help="fewer samples and steps, for tests")
     options = parser.parse_args()
     start = time.perf_counter()
@@ -200,8 +204,10 @@ def main() -> int:
     results = measure(importlib.import_module(options.xp), options.seed, options.small)
     verdicts, all_hold = check_bounds(bounds(results))
     print(f"\n{show(results)}\n\n{verdicts}\n")
-    draw(results, options.out)
-    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in all")
+    digits = options.out.with_stem(f"{options.out.stem}_digits")
+    save_light_and_dark(lambda: draw_errors(results), options.out)
+    save_light_and_dark(lambda: draw_digits(results), digits)
+    print(f"{options.out} and {digits} drawn; {time.perf_counter() - start:.0f} s in total")
     return 0 if all_hold else 1
 
 

@@ -1,12 +1,12 @@
-"""Noise an array of latents on disk that is larger than the memory of those who do it, with dask.
+"""Add noise to an array of latents on disk that is larger than the memory of the workers, with dask.
 
-Two worker processes, each with a memory cap (dask ends a worker that passes it), read the latents piece by piece,
-noise every sample to its own time, and write the result back. The call is the one for an array in memory:
-``add_noise(x0, eps, t)``. The program prints each worker's peak and checks elements of what was written against exact
-arithmetic. About a minute for 2 GB, on a disk that has room for twice that. It exits with status 1 when a peak passes
-the cap or a value is wrong; the time it takes is reported only.
+Two worker processes have a memory cap each; dask ends a worker that exceeds it. They read the latents file by file, add
+noise at a timestep per sample, and write the result. The call is the same as for an array in memory:
+``add_noise(x0, eps, t)``. The program prints the peak memory of each worker, and compares some elements of the result
+with exact arithmetic. It takes about a minute for 2 GB and needs twice as much disk space. It exits with status 1 if a
+worker exceeds its cap or a value is wrong; the run time is only printed.
 
-    python noise_on_disk.py [--megabytes N] [--cap MB] [--folder PATH] [--out PNG] [--small]
+    python noise_on_disk.py [--megabytes N] [--cap MB] [--folder PATH] [--small]
 """
 
 import argparse
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import matplotlib.pyplot as plt
 import numpy as np
 from dask import delayed
 from dask.distributed import Client, LocalCluster, as_completed
@@ -28,38 +27,38 @@ from tqdm import tqdm
 
 from fastgen_rf import SampleTimestepConfig, add_noise, sample_timesteps
 
-SHAPE = (16, 64, 64)  # of a sample: 256 KiB of float32
-PIECE = 32  # samples in a file: 8 MiB
+SHAPE = (16, 64, 64)  # of a sample, 256 KiB in float32
+PIECE = 32  # samples per file, 8 MiB
 WORKERS = 2
 MEGABYTES, SMALL_MEGABYTES = 2048, 832
-CAP, SMALL_CAP = 512, 400  # of a worker
-CHECKED = 16  # samples, an element each
+CAP, SMALL_CAP = 512, 400  # MB per worker
+CHECKED = 16  # samples of which one element is checked
 
 
 def write(array: Any, folder: Path, client: Client, title: str) -> None:
-    """Write an array to disk, a file a piece, by the workers."""
+    """Let the workers write an array to disk, one file per chunk."""
     folder.mkdir()
     pieces = enumerate(array.to_delayed().ravel())
     writes = client.compute([delayed(np.save)(folder / f"{i}.npy", piece) for i, piece in pieces])
     for written in tqdm(as_completed(writes), total=len(writes), desc=title, unit="file", disable=None):
-        written.result()  # raises what went wrong
+        written.result()  # Raise the error of the worker, if any.
 
 
 def read(folder: Path) -> Any:
-    """Return what is on disk as an array; nothing is read yet."""
+    """Return the array on disk lazily: nothing is read yet."""
     files = (folder / f"{i}.npy" for i in range(len(list(folder.iterdir()))))
     pieces = [da.from_delayed(delayed(np.load)(file), (PIECE, *SHAPE), dtype="float32") for file in files]
     return da.concatenate(pieces)
 
 
 def standard_normal(samples: int, seed: int) -> Any:
-    """Draw normal samples, lazily: the same whenever they are computed."""
+    """Return normal samples lazily: they are the same each time that they are computed."""
     rng = da.random.default_rng(seed)
     return rng.standard_normal((samples, *SHAPE), chunks=(PIECE, *SHAPE), dtype="float32")
 
 
 def wrong_values(x0: Any, eps: Any, t: Any, x_t: Any) -> int:
-    """Count the elements, of a few, that are not ``(1 - t) x_0 + t eps`` rounded once."""
+    """Count the checked elements that are not ``(1 - t) x_0 + t eps``, rounded once."""
     some = slice(PIECE - 1, None, max(1, len(x0) // CHECKED))
     elements = da.compute(*(array[some, 3, 5, 7] for array in (x0, eps, x_t)), t[some])
     wrong = 0
@@ -70,43 +69,27 @@ def wrong_values(x0: Any, eps: Any, t: Any, x_t: Any) -> int:
 
 
 def peak_megabytes() -> float:
-    """Return the largest resident size that this process ever had."""
+    """Return the peak resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 if sys.platform == "linux" else 1024**2)
 
 
 def bounds(megabytes: int, cap: int, peaks: list[float], wrong: int) -> list[Bound]:
-    """Name what the array, the workers and the values are held to."""
+    """Return the bounds for the size of the array, the memory of the workers and the values."""
     of_workers = [Bound(f"worker {i}: peak, MB", peak, 0.0, cap) for i, peak in enumerate(peaks, start=1)]
     return [
-        Bound("the latents, MB: beyond all caps", megabytes, WORKERS * cap, np.inf),
+        Bound("latents, MB: more than both caps", megabytes, WORKERS * cap, np.inf),
         *of_workers,
-        Bound(f"wrong values of {CHECKED}", wrong, 0.0, 0.0),
+        Bound(f"wrong values out of {CHECKED}", wrong, 0.0, 0.0),
     ]
 
 
-def draw(megabytes: int, cap: int, peaks: list[float], path: Path) -> None:
-    """Draw the size of the array beside the peaks and the cap of the workers."""
-    plt.style.use(Path(__file__).with_name("both_grounds.mplstyle"))
-    picture, ax = plt.subplots(figsize=(6, 2.6))
-    sizes = {"latents on disk": megabytes} | {f"worker {i}, peak": peak for i, peak in enumerate(peaks, start=1)}
-    ax.bar_label(ax.barh(list(sizes), list(sizes.values()), color=["#7a8089", "#2f81c7", "#2f81c7"]), fmt=" %.0f")
-    ax.axvline(cap, color="#d1603d", ls="--", label="cap of a worker")
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.12 * megabytes)
-    ax.set_xlabel("MB")
-    ax.legend(loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path)
-
-
 def main() -> int:
-    """Write, noise, check, draw; return 0 when every figure keeps within its bounds, else 1."""
-    parser = argparse.ArgumentParser(description="Noise latents on disk that do not fit into memory.")
+    """Write, add noise and check; return 0 if all metrics are within their bounds, else 1."""
+    parser = argparse.ArgumentParser(description="Add noise to latents on disk that do not fit into memory.")
     parser.add_argument("--megabytes", type=int, help=f"size of the latents, {MEGABYTES} if not given")
     parser.add_argument("--cap", type=int, help=f"memory of each of the two workers in MB, {CAP} if not given")
-    parser.add_argument("--folder", type=Path, help="where to put both arrays, for the time being")
-    parser.add_argument("--out", type=Path, default=Path("noise_on_disk.png"), help="the picture")
+    parser.add_argument("--folder", type=Path, help="folder for both arrays, which are deleted at the end")
     parser.add_argument("--small", action="store_true", help="fewer latents, for tests")
     options = parser.parse_args()
     megabytes = options.megabytes or (SMALL_MEGABYTES if options.small else MEGABYTES)
@@ -122,7 +105,7 @@ def main() -> int:
         Client(cluster) as client,
     ):
         folder = Path(name)
-        write(standard_normal(samples, seed=0), folder / "latents", client, "latents")  # in an encoder's place
+        write(standard_normal(samples, seed=0), folder / "latents", client, "latents")  # Instead of an encoder.
 
         x0 = read(folder / "latents")
         eps = standard_normal(samples, seed=1)
@@ -132,9 +115,7 @@ def main() -> int:
         wrong = wrong_values(x0, eps, t, read(folder / "noised"))
         peaks = list(client.run(peak_megabytes).values())
     verdicts, all_hold = check_bounds(bounds(megabytes, cap, peaks, wrong))
-    print(f"\n{samples} samples noised\n\n{verdicts}\n")
-    draw(megabytes, cap, peaks, options.out)
-    print(f"{options.out} drawn; {time.perf_counter() - start:.0f} s in all")
+    print(f"\n{verdicts}\n\n{samples} samples noised; {time.perf_counter() - start:.0f} s in total")
     return 0 if all_hold else 1
 
 

@@ -1,9 +1,9 @@
-"""Train a flow with DDP and torch.compile: one run on any number of ranks, resumed from a checkpoint.
+"""Train a flow with DDP and torch.compile, on any number of ranks, and resume from a checkpoint.
 
     torchrun --nproc-per-node 2 train_ddp.py --checkpoint run.pt [--steps N]
 
-Every rank draws the times and the noise of the whole batch from a generator of the same state, and takes its rows. So
-the batches are those of a single process, and the state of one generator is all that a checkpoint needs for them.
+Every rank samples the timesteps and the noise of the whole batch from a generator with the same state, and takes its
+rows. So the batches are those of a single process, and a checkpoint contains the state of one generator.
 """
 
 import argparse
@@ -22,7 +22,7 @@ CFG = SampleTimestepConfig("logitnormal")
 
 
 class FlowLoss(nn.Module):
-    """A network and its loss: one graph to compile, the noising in it."""
+    """A network and its loss, including add_noise, so that they compile to one graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class FlowLoss(nn.Module):
         self.outer = nn.Conv2d(32, SHAPE[0], 3, padding=1)
 
     def forward(self, x0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Mean square of the flow's error."""
+        """Return the mean squared error of the flow."""
         x_t = add_noise(x0, eps, t)
         time = t[:, None, None, None].expand(-1, 1, *SHAPE[1:])
         flow = self.outer(nn.functional.silu(self.inner(torch.cat([x_t, time], 1))))
@@ -38,7 +38,7 @@ class FlowLoss(nn.Module):
 
 
 def main() -> None:
-    """Train from the checkpoint, if it is there, for so many steps more, and write it."""
+    """Load the checkpoint if it exists, train for ``--steps`` steps, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=100)
@@ -55,10 +55,10 @@ def main() -> None:
     module = FlowLoss().to(device)
     model = DistributedDataParallel(torch.compile(module, fullgraph=True, backend=options.compiler))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-    rng = torch.Generator(device).manual_seed(0)  # the same on every rank
+    rng = torch.Generator(device).manual_seed(0)  # The same on every rank.
     first = 0
     if options.checkpoint.exists():
-        saved = torch.load(options.checkpoint, map_location="cpu")  # a generator's state must stay on the CPU
+        saved = torch.load(options.checkpoint, map_location="cpu")  # The state of a generator must be on the CPU.
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
         rng.set_state(saved["rng"])
@@ -80,7 +80,8 @@ def main() -> None:
         state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.get_state()}
         torch.save(state | {"step": first + options.steps}, options.checkpoint)
     if not cuda:
-        dist.barrier()  # lets gloo drop its tensors: a thread that does so while Python ends aborts the process
+        # Wait until gloo has freed its tensors: a thread that frees them while Python exits aborts the process.
+        dist.barrier()
     dist.destroy_process_group()
 
 

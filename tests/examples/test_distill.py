@@ -1,4 +1,4 @@
-"""The two programs that distill: one network and one training in JAX and PyTorch, in one process and in two."""
+"""The two programs that distill: one network and one training in JAX and PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from distill_digits_torch import Draws, Network, Plan, read_settings, train_in_processes
+from distill_digits_torch import Network, generate, noised, random_labels, read_settings, train
 from torch import Generator, nn
 
 PROGRAMS = Path(distill_digits_torch.__file__).parent
@@ -26,7 +26,7 @@ SETTINGS = read_settings(PROGRAMS / "dmd2_digits.yaml")
 
 def test_the_settings_are_those_of_the_jax_program():
     times = SETTINGS.times
-    assert times.t_list == distill_digits.RUNGS
+    assert times.t_list == distill_digits.STUDENT_T_LIST
     assert (times.time_dist_type, times.min_t, times.max_t, times.p_mean, times.p_std) == (
         "logitnormal",
         *(getattr(distill_digits.LOGIT_NORMAL, name) for name in ("min_t", "max_t", "p_mean", "p_std")),
@@ -41,7 +41,7 @@ def test_the_settings_are_those_of_the_jax_program():
     [
         ("\npred_type: flow", "\npred_type: x0", "pred_type must be 'flow' here, got 'x0'"),
         ("guidance_scale: ", "guidance_scale: 5.0", "guidance_scale must be None here, got 5.0"),
-        ("student_sample_steps: 2", "student_sample_steps: 4", "t_list must have a rung for each"),
+        ("student_sample_steps: 2", "student_sample_steps: 4", "t_list must have student_sample_steps + 1 = 5 entries"),
         ("t_list: [0.999", "t_list: [1.999", "t_list must be strictly decreasing, start at <= 1"),
     ],
 )
@@ -63,13 +63,17 @@ def networks():
     leaves, tree = jax.tree.flatten(drawn)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     params = tree.unflatten([x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
-    network = Network(len(distill_digits.RUNGS) - 1, Generator())
+    network = Network(len(distill_digits.STUDENT_T_LIST) - 1, Generator())
     trunk = params["residual"]
     layers = {"time": params["time"], "input": trunk["input"], "condition": trunk["condition"]}
     layers["output"] = trunk["output"]
     for i, block in enumerate(trunk["blocks"]):
         layers |= {f"ups.{i}": block["up"], f"downs.{i}": block["down"], f"modulations.{i}": block["modulation"]}
-    state = {"label.weight": params["label"], "rung.weight": params["rung"], "frequencies": distill_digits.FREQUENCIES}
+    state = {
+        "label.weight": params["label"],
+        "start.weight": params["start"],
+        "frequencies": distill_digits.FREQUENCIES,
+    }
     for name, layer in layers.items():
         state |= {f"{name}.weight": layer["w"].T, f"{name}.bias": layer["b"]}
     network.load_state_dict({name: torch.from_numpy(np.array(x)) for name, x in state.items()})
@@ -84,10 +88,9 @@ def inputs():
 
 def test_both_have_the_same_predictions_and_gradients(networks):
     params, network = networks
-    x_t, t, label, rung, target = inputs()
-    arguments = [jnp.asarray(x) for x in (x_t, t, label, rung)]
-    network.rung.requires_grad_(True)
-    found = network(*map(torch.from_numpy, (x_t, t, label, rung)))
+    x_t, t, label, start, target = inputs()
+    arguments = [jnp.asarray(x) for x in (x_t, t, label, start)]
+    found = network(*map(torch.from_numpy, (x_t, t, label, start)))
     expected = distill_digits.velocity(params, *arguments)
     np.testing.assert_allclose(found.detach(), expected, rtol=0, atol=2e-4 * float(jnp.std(expected)))
     gradients = jax.grad(lambda params: jnp.mean((distill_digits.velocity(params, *arguments) - target) ** 2))(params)
@@ -95,47 +98,35 @@ def test_both_have_the_same_predictions_and_gradients(networks):
     for ours, wanted in (
         (network.input.weight.grad.T, gradients["residual"]["input"]["w"]),
         (network.time.weight.grad.T, gradients["time"]["w"]),
-        (network.rung.weight.grad, gradients["rung"]),
+        (network.start.weight.grad, gradients["start"]),
         (network.ups[0].bias.grad, gradients["residual"]["blocks"][0]["up"]["b"]),
     ):
         np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-3 * float(jnp.max(jnp.abs(wanted))))
 
 
-# Processes, compiler, bfloat16
+# Compiler, bfloat16
 
 
-def parameters(processes, compiled=False):
+def parameters(compiled):
     """The student's parameters after a few steps."""
-    _, student = train_in_processes(Plan(processes, 0, (4, 3), compiled), SETTINGS)
+    _, student = train(SETTINGS, (4, 3), compiled, 0)
     return torch.cat([parameter.detach().ravel() for parameter in student.parameters()])
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")  # its compiler's
-def test_two_processes_and_the_compiler_train_as_one_process_does(monkeypatch):
+def test_a_compiled_program_trains_as_an_eager_one_does(monkeypatch):
     # A program can get the graphs wrong. Kernels of inductor would take 45 s and have no call of the program.
     monkeypatch.setattr(Network, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
-    alone, start = parameters(1), Network(2, Generator().manual_seed(0))
+    eager, start = parameters(False), Network(2, Generator().manual_seed(0))
     untrained = torch.cat([parameter.detach().ravel() for parameter in start.parameters()])
-    moved = torch.linalg.vector_norm(alone - untrained)
-    for other in (parameters(2), parameters(1, compiled=True)):
-        assert torch.linalg.vector_norm(other - alone) < 0.05 * moved
-
-
-def test_the_processes_samples_are_the_parts_of_one_batch():
-    whole, *parts = (
-        Draws(SETTINGS.times, rank, processes, Generator().manual_seed(0))
-        for rank, processes in ((0, 1), (0, 2), (1, 2))
-    )
-    for name in ("labels", "noise", "rung"):
-        drawn = [getattr(draws, name)() for draws in (whole, *parts)]
-        of_whole, *of_parts = [x[0] if name == "rung" else x for x in drawn]
-        assert torch.equal(torch.stack(of_parts, dim=1).flatten(0, 1), of_whole)
+    moved = torch.linalg.vector_norm(eager - untrained)
+    assert torch.linalg.vector_norm(parameters(True) - eager) < 0.05 * moved
 
 
 def test_the_training_data_are_bfloat16():
-    draws = Draws(SETTINGS.times, 0, 1, Generator().manual_seed(0))
-    sample, _ = distill_digits_torch.generate(Network(2, Generator()), draws.labels(), draws)
-    x_t, _, eps = draws.noised(sample)
+    rng = Generator().manual_seed(0)
+    sample, _ = generate(Network(2, Generator()), random_labels(rng), SETTINGS, rng)
+    x_t, _, eps = noised(sample, SETTINGS.times, rng)
     assert {sample.dtype, x_t.dtype, eps.dtype} == {torch.bfloat16}
 
 

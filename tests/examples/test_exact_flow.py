@@ -38,7 +38,8 @@ def test_many_steps_reach_the_solution_of_the_differential_equation():
 
 def test_the_program_meets_its_bounds_in_a_reduced_size(start, tmp_path):
     start("exact_flow.py", "--small", "--out", "flow.png")
-    assert (tmp_path / "flow.png").stat().st_size > 10_000
+    for picture in ("flow", "flow_dark", "flow_digits", "flow_digits_dark"):
+        assert (tmp_path / f"{picture}.png").stat().st_size > 10_000
 
 
 def test_the_program_fails_when_a_step_goes_too_far(monkeypatch, tmp_path, capsys):

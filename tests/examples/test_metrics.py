@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from digits_metrics import Bound, Digits, Figures, check_bounds, distillation_bounds, load_digit_images, measure
+from digits_metrics import Bound, Digits, Metrics, check_bounds, distillation_bounds, load_digit_images, measure
 
-FINE, COARSE, STUDENT = Figures(0.30, 1.0, 1.0), Figures(1.2, 1.0, 0.5), Figures(0.32, 1.0, 0.9)
+FINE, COARSE, STUDENT = Metrics(0.30, 1.0, 1.0), Metrics(1.2, 1.0, 0.5), Metrics(0.32, 1.0, 0.9)
 
 
 def test_a_bound_holds_between_its_ends_and_not_for_nan():

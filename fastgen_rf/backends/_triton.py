@@ -98,8 +98,8 @@ def {name}({parameters}, out, n, inner):
 def _kernel(formula: Formula, forms: tuple[str, ...], many_rows: bool, wide: bool) -> Any:
     """Make the kernel of ``formula`` for operands ``first``, ``second`` and ``t`` of these forms.
 
-    The forms are "array", "times" (one for each row), "number" (a time, by its bits) and "zero". ``wide`` means that
-    the result is float64.
+    The forms are "array", "times" (one for each row), "number" (a time, by its bits) and "zero"; a t for each element
+    is an array. ``wide`` means that the result is float64.
     """
     read = {
         "array": "tl.load({0} + start + lane, mask=inside).to(tl.float64)",
@@ -130,7 +130,8 @@ def _kernel(formula: Formula, forms: tuple[str, ...], many_rows: bool, wide: boo
     file = f"<{name} {hash(text)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), scope)
-    return triton.jit(do_not_specialize=["t"])(scope[name])
+    # A number's bits must not become a constant of the kernel.
+    return triton.jit(do_not_specialize=["t"] if "number" in forms else [])(scope[name])
 
 
 class _DivisionsAsCalls(ast.NodeTransformer):
@@ -187,9 +188,10 @@ def launch(formula: Formula, first: Any, second: Any, t: Any, inner: int, out: A
         return
     rows = n // inner
     many_rows = rows > 1 and inner < _BLOCK
-    forms = [form if dtype else instead for dtype, (form, instead) in zip(dtypes, _FORMS, strict=True)]
+    forms = ["zero" if dtype is None else "array" for dtype in dtypes[:2]]
+    forms.append("number" if number else "array" if many_rows and inner == 1 else "times")
     kernel = _kernel(formula, tuple(forms), many_rows, out.dtype == torch.float64)
-    grid = (_count_blocks(n) if many_rows else rows * _count_blocks(inner),)
+    grid = (_count_blocks(n) if many_rows else rows * _count_blocks(inner), 1, 1)
     compiled = kernel[grid](*arguments, **_OPTIONS)
     if len(_compiled) == _MOST_COMPILED:  # a program may use any number of sizes
         _compiled.clear()
@@ -197,8 +199,6 @@ def launch(formula: Formula, first: Any, second: Any, t: Any, inner: int, out: A
         _compiled[key] = compiled[grid]
 
 
-# For each operand, its form as a tensor and as a float
-_FORMS = (("array", "zero"), ("array", "zero"), ("times", "number"))
 _MOST_COMPILED = 4096
 _compiled: dict[Any, Any] = {}
 

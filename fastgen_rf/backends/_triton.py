@@ -10,6 +10,7 @@ import ast
 import functools
 import linecache
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 import triton
 import triton.language as tl
 
-from fastgen_rf._typing import Formula
-from fastgen_rf.arithmetic._term import name_of, source
+from fastgen_rf.arithmetic import Formula
+from fastgen_rf.arithmetic._term import ARRAYS, TIMES, source
 
 # Elements of a program: 8 for each thread of 4 warps, which is one 16-byte load where they are bfloat16.
 _BLOCK = 1024
@@ -92,46 +93,47 @@ def {name}({parameters}, out, n, inner):
     value = {expression}
     tl.store(out + start + lane, value.to({rounded}).to(out.dtype.element_ty), mask=inside)
 """
+_READ = {  # an array, and the forms of a time
+    "element": "{0} = tl.load({0} + start + lane, mask=inside).to(tl.float64)",
+    "row": "{0} = tl.load({0} + row).to(tl.float64)",
+    "many rows": "{0} = tl.load({0} + row, mask=inside).to(tl.float64)",
+    "number": "{0} = {0}.to(tl.int64).to(tl.float64, bitcast=True)",
+}
 
 
 @functools.cache
-def _kernel(formula: Formula, forms: tuple[str, ...], many_rows: bool, wide: bool) -> Any:
-    """Make the kernel of ``formula`` for operands ``first``, ``second`` and ``t`` of these forms.
+def _kernel(formula: Formula, form: str, wide: bool) -> Any:
+    """Make the kernel of ``formula`` for times of a form, with a float64 result if ``wide``.
 
-    The forms are "array", "times" (one for each row), "number" (a time, by its bits) and "zero"; a t for each element
-    is an array. ``wide`` means that the result is float64.
+    Each block has one time ("row" or, by its bits, "number"), a time for each of its rows ("many rows") or for each of
+    its elements ("element").
     """
-    read = {
-        "array": "tl.load({0} + start + lane, mask=inside).to(tl.float64)",
-        "times": f"tl.load({{0}} + row{', mask=inside' if many_rows else ''}).to(tl.float64)",
-        "number": "{0}.to(tl.int64).to(tl.float64, bitcast=True)",
-        "zero": "tl.full([], 0.0, tl.float64)",
-    }
-    operands = list(zip(("first", "second", "t"), forms, strict=True))
-    parameters = [name + ": tl.int64" * (form == "number") for name, form in operands if form != "zero"]
-    name = f"fastgen_rf_{name_of(formula)}"
+    arrays, times = ARRAYS[: len(formula.constants)], TIMES[: formula.times]
+    one_time = form in ("row", "number")
+    reads = [_READ["element"].format(name) for name in arrays] + [_READ[form].format(name) for name in times]
+    name = f"fastgen_rf_{formula.name}"
     text = _KERNEL.format(
         name=name,
-        parameters=", ".join(parameters),
+        parameters=", ".join([*arrays, *(t + ": tl.int64" if form == "number" else t for t in times)]),
         block=_BLOCK,
-        operands="\n".join(f"    {name} = {read[form].format(name)}" for name, form in operands),
+        operands="\n".join(f"    {read}" for read in reads),
         expression=ast.unparse(_DivisionsAsCalls().visit(ast.parse(source(formula)))),
         rounded="tl.float64" if wide else "tl.float32",  # as torch rounds: to 16 bits by way of float32
     )
     scope: dict[str, Any] = {
         "__name__": __name__,
         "tl": tl,
-        "block": _block_of_many_rows if many_rows else _block_of_row,
+        "block": _block_of_row if one_time else _block_of_many_rows,
         "maximum": _maximum,
         "sqrt": _sqrt,
-        "divide": _divide if many_rows or wide else _divide_by_number,
+        "divide": _divide_by_number if one_time and not wide else _divide,
     }
     # Triton reads a function's source from its file, and finds this one as it finds a cell of a notebook.
     file = f"<{name} {hash(text)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), scope)
-    # A number's bits must not become a constant of the kernel.
-    return triton.jit(do_not_specialize=["t"] if "number" in forms else [])(scope[name])
+    # The bits of a number must not become a constant of the kernel.
+    return triton.jit(do_not_specialize=times if form == "number" else ())(scope[name])
 
 
 class _DivisionsAsCalls(ast.NodeTransformer):
@@ -163,40 +165,37 @@ def serves(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def launch(formula: Formula, first: Any, second: Any, t: Any, inner: int, out: Any) -> None:
-    """Write ``formula(first, second, t)`` to ``out``: dense tensors of one layout, t contiguous or a Python float.
+def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner: int, out: Any) -> None:
+    """Write ``formula(*arrays, *times)`` to ``out``: dense tensors of one layout.
 
-    One of ``first`` and ``second`` may be a float: 0.0, as it is in a gradient.
+    The times are contiguous tensors, with one value for each ``inner`` elements, or Python floats.
     """
     if out.is_cuda and out.get_device() != torch.cuda.current_device():  # where Triton launches
         with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
-            return launch(formula, first, second, t, inner, out)
-    operands = (first, second, t)
-    dtypes = [None if type(x) is float else x.dtype for x in operands]
-    tensors = [x for x in (*operands, out) if type(x) is not float]
+            return launch(formula, arrays, times, inner, out)
     n = out.numel()
-    # Triton passes a Python float as float32, so a number comes by its bits.
-    number = struct.unpack("<q", struct.pack("<d", t)) if dtypes[2] is None else ()
-    arguments = (*tensors[:-1], *number, out, n, inner)
-    # Triton analyzes the arguments of each call anew, which takes 6 us. It compiles a kernel for dtypes, for addresses
-    # that are multiples of 16 or not, and for properties of the sizes. So a compiled kernel serves every call with an
-    # equal key.
-    key = (formula, *dtypes, out.dtype, *[x.data_ptr() % 16 == 0 for x in tensors], n, inner, out.get_device())
+    numbers = type(times[0]) is float
+    tensors = (*arrays, out) if numbers else (*arrays, *times, out)
+    # Triton passes a Python float as float32, so numbers come by their bits.
+    bits = [struct.unpack("<q", struct.pack("<d", t))[0] for t in times] if numbers else []
+    arguments = (*tensors[:-1], *bits, out, n, inner)
+    # Triton analyzes the arguments of each call anew, which takes 3 us more than this. It compiles a kernel for dtypes,
+    # for addresses that are multiples of 16 or not, and for properties of the sizes. So a compiled kernel serves every
+    # call with an equal key.
+    aligned = [x.data_ptr() % 16 == 0 for x in tensors]
+    key = (formula, numbers, n, inner, out.get_device(), *[x.dtype for x in tensors], *aligned)
     run = _compiled.get(key)
     if run is not None:
         run(*arguments)
         return
-    rows = n // inner
-    many_rows = rows > 1 and inner < _BLOCK
-    forms = ["zero" if dtype is None else "array" for dtype in dtypes[:2]]
-    forms.append("number" if number else "array" if many_rows and inner == 1 else "times")
-    kernel = _kernel(formula, tuple(forms), many_rows, out.dtype == torch.float64)
-    grid = (_count_blocks(n) if many_rows else rows * _count_blocks(inner), 1, 1)
-    compiled = kernel[grid](*arguments, **_OPTIONS)
+    form, blocks = "number" if numbers else "row", n // inner * _count_blocks(inner)
+    if inner < min(n, _BLOCK):
+        form, blocks = "element" if inner == 1 else "many rows", _count_blocks(n)
+    compiled = _kernel(formula, form, out.dtype == torch.float64)[(blocks, 1, 1)](*arguments, **_OPTIONS)
     if len(_compiled) == _MOST_COMPILED:  # a program may use any number of sizes
         _compiled.clear()
     with suppress(TypeError):  # the interpreter returns nothing that could be run again
-        _compiled[key] = compiled[grid]
+        _compiled[key] = compiled[(blocks, 1, 1)]
 
 
 _MOST_COMPILED = 4096

@@ -114,6 +114,8 @@ def check(compiled: list[Any]) -> str:
     latest(FMAS, loads=3)
     rf.x0_to_eps(array(), array(), torch.zeros(4, 4096))
     latest(fmas=0, loads=4)
+    rf.ode_step(array(), array(), t, t)
+    latest(fmas=2, loads=2)  # the quotient of two times, which is one for the row
     ROWS["convert_prediction (v, v_vp)"](array(), array(), t)
     assert "sqrt.rn.f64" in compiled[-1].asm["ptx"]  # rounded to nearest
     latest(FMAS, loads=1)

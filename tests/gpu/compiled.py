@@ -65,7 +65,7 @@ def use_absent_gpu(architecture: int) -> list[Any]:
     make = _triton._kernel
     _triton._kernel = lambda *which: Recorded(make(*which), compiled)
     _triton._sum_products = Recorded(_triton._sum_products, compiled)
-    _torch._FUSED_ON = ("cpu",)
+    _torch._FUSED_ON, _torch._LEAST = ("cpu",), 0
     driver.set_active(AbsentGpu(architecture))
     return compiled
 

@@ -16,7 +16,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def main() -> None:
 
 # Bits: formulas, dtypes and shapes of t, against the results of NumPy, which are tested against exact values
 
-SHAPES = ((16, 6), (16, 2, 700), (2, 70001))  # rows within a block of a kernel, of two blocks, of many
+SHAPES_OF_BITS = ((16, 6), (16, 2, 700), (2, 70001))  # rows within a block of a kernel, of two blocks, of many
 
 
 def compare_bits(name: str, folder: Path) -> None:
@@ -122,7 +122,7 @@ def compare_bits(name: str, folder: Path) -> None:
     np.seterr(all="ignore")
     for at, row in enumerate(FORMULAS):
         # The conversions and paths that follow the first seven formulas are compared once.
-        for dtype, shape in product(xp.dtypes, SHAPES) if at < 7 else [("float32", SHAPES[0])]:
+        for dtype, shape in product(xp.dtypes, SHAPES_OF_BITS) if at < 7 else [("float32", (16, 6))]:
             exact = FRAMEWORKS["numpy"]("cpu").dtype(dtype)
             x, y = rng.standard_normal((2, *shape))
             x.flat[:5] = [-0.0, np.inf, np.nan, 1.0, 2.0**-130]  # the last is subnormal
@@ -147,19 +147,22 @@ def compare_bits(name: str, folder: Path) -> None:
 
 def measure_times(name: str, folder: Path) -> None:
     """Measure five sizes, the latent size first, and save the results after each case."""
+    from tests.benchmarks import measure
     from tests.benchmarks.baselines import frames
-    from tests.benchmarks.cases import LATENT, SIZES, cases
+    from tests.benchmarks.cases import LATENT, SHAPES, cases
     from tests.benchmarks.report import machine
-    from tests.benchmarks.timing import measure, record
 
+    measure.SECONDS, measure.FEWEST = dict.fromkeys(SHAPES, 0.5), 4
     (frame,) = frames(DEVICE, [name])
-    every = [*cases(frame.dtypes, frame.differentiable, ["sizes"], [], False)]
-    every += cases(frame.dtypes, False, ["formulas"], ["x0_to_eps"], False)
-    records: list[Any] = []
-    for case in sorted(every, key=lambda case: (case.shape != LATENT, case.shape != SIZES[0])):
-        compiled = case.shape in (LATENT, SIZES[0]) and (case.op, case.dtype) == ("add_noise", "bfloat16")
-        chosen = [one for one in frame.implementations() if compiled or not one.compiled]
-        records += [record(frame, case, timing) for timing in measure(frame, case, chosen, 0.5, 4)]
+    every = frame.implementations()
+    work = [*cases(frame.dtypes, frame.differentiable, ["sizes"], [])]
+    work += cases(frame.dtypes, False, ["formulas"], ["x0_to_eps"])
+    smallest, records = SHAPES["sizes"][0], []
+    for case in sorted(work, key=lambda case: (case.shape != LATENT, case.shape != smallest)):
+        # Compiling takes seconds, so one formula is compiled, for two sizes.
+        compiled = case.shape in (LATENT, smallest) and (case.op, case.dtype) == ("add_noise", "bfloat16")
+        frame.implementations = lambda compiled=compiled: [one for one in every if compiled or not one.compiled]
+        records += measure.times(frame, case)
         content = {"machine": machine(DEVICE), "timings": records}
         (folder / f"times-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 

@@ -202,18 +202,19 @@ _MOST_COMPILED = 4096
 _compiled: dict[Any, Any] = {}
 
 
-def sum_products(grad: Any, arrays: Any, inner: int) -> Any:
-    """Sum ``grad array`` over each ``inner`` elements in a row, in float64, for each array that is not None.
+def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> list[Any]:
+    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64, for each array that is not None.
 
-    ``grad`` and the arrays are dense tensors of one layout. One kernel sums blocks, a second one their sums.
+    ``grad`` and the one or two arrays are dense tensors of one layout. A kernel sums blocks, torch the sums of blocks.
     """
+    first, second = (*arrays, None)[:2]
+    per_row = _count_blocks(inner)
+    rows = grad.numel() // inner
+    sums = torch.empty((2, rows, per_row), dtype=torch.float64, device=grad.device)
     with torch.cuda.device_of(grad):  # type: ignore[no-untyped-call]  # where Triton launches
-        per_row = _count_blocks(inner)
-        shape = (2, grad.numel() // inner, per_row)
-        sums = torch.empty(shape, dtype=torch.float64, device=grad.device)
-        _sum_products[(shape[1] * per_row,)](grad, *arrays, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
-        first, second = sums.sum(-1)
-    return [None if array is None else total for array, total in zip(arrays, (first, second), strict=True)]
+        _sum_products[(rows * per_row,)](grad, first, second, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
+    totals = sums.sum(-1)
+    return [None if array is None else totals[place] for place, array in enumerate(arrays)]
 
 
 def _count_blocks(n: int) -> int:

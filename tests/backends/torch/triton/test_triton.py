@@ -199,7 +199,24 @@ def test_a_gradient_is_one_more_launch_unless_it_is_the_upstream_gradient(
         assert len(launches) - before == 1 + len({0, 1} & {*wanted} - unlaunched)
 
 
-def test_sums_for_the_gradient_of_t() -> None:
+def test_a_kernel_sums_products_for_the_gradient_of_t_if_rows_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, sum_products = [], _triton.sum_products
+    monkeypatch.setattr(_triton, "sum_products", lambda *args: rows.append(args[-1]) or sum_products(*args))
+    for layout, t_shape, in_kernel in (
+        ("contiguous", (), [3840]),
+        ("contiguous", (3,), [1280]),
+        ("channels_last", (3,), [1280]),
+        ("contiguous", (1, 2), []),  # a time belongs to several runs of elements
+        ("contiguous", (3, 2), []),  # rows of 640 elements
+    ):
+        first, second, upstream = (laid_out(layout, SHAPE, torch.float32, seed) for seed in (1, 2, 3))
+        given = [x.detach().requires_grad_() for x in (first, second, times(*t_shape))]
+        check_gradients(TWO[0], given, upstream)
+        assert rows == in_kernel
+        rows.clear()
+
+
+def test_sums_of_products() -> None:
     first, second = pair(torch.float32, torch.bfloat16)
     grad = randn(*SHAPE, dtype=torch.bfloat16, seed=3)
     for arrays, inner in product(((first, second), (None, second), (first, None)), (20, 1280, first.numel())):

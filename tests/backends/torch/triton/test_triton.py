@@ -45,7 +45,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(_triton, "launch", lambda *args: launches.append(args) or launch(*args))
     monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
     monkeypatch.setattr(_torch, "_LEAST", 0)
-    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 0)
+    monkeypatch.setattr(_torch, "_LEAST_RECORDED", 0)
     monkeypatch.setattr(_torch, "_serves", {})
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
     monkeypatch.setattr(interpreter, "_convert_float", round_as_hardware_does)
@@ -233,10 +233,10 @@ def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
     assert len(launches) >= 6
 
 
-def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 2**62)
+def test_a_small_array_that_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(_torch, "_LEAST_RECORDED", PAIR[0].numel() + 1)
     check(TWO[0], *PAIR, times(3))
-    check(TWO[0], *PAIR, times(3).detach().requires_grad_())
+    check_gradients(TWO[0], [PAIR[0].detach().requires_grad_(), PAIR[1], times(3)])
     assert len(launches) == 1
 
 

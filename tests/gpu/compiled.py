@@ -36,7 +36,7 @@ class AbsentGpu:
 
     def __init__(self, architecture: int) -> None:
         self.get_current_target = lambda: GPUTarget("cuda", architecture, 32)
-        self.get_current_device = lambda: 0
+        self.get_current_device = lambda: architecture  # Triton keeps the kernels of each device apart
         self.get_current_stream = lambda device=None: 0
         self.launcher_cls = lambda source, metadata: lambda *arguments: None
         self.utils = SimpleNamespace(
@@ -59,14 +59,13 @@ class Recorded:
         return launch
 
 
-def use_absent_gpu(architecture: int) -> list[Any]:
-    """Send tensors on the CPU to kernels for ``architecture``, and return the list that keeps those kernels."""
+def record_kernels() -> list[Any]:
+    """Send tensors on the CPU to kernels, and return the list that keeps what is compiled."""
     compiled: list[Any] = []
     make = _triton._kernel
     _triton._kernel = lambda *which: Recorded(make(*which), compiled)
     _triton._sum_products = Recorded(_triton._sum_products, compiled)
     _torch._FUSED_ON, _torch._LEAST = ("cpu",), 0
-    driver.set_active(AbsentGpu(architecture))
     return compiled
 
 
@@ -119,6 +118,7 @@ def check(compiled: list[Any]) -> str:
     ROWS["convert_prediction (v, v_vp)"](array(), array(), t)
     assert "sqrt.rn.f64" in compiled[-1].asm["ptx"]  # rounded to nearest
     latest(FMAS, loads=1)
+    _torch._LEAST_RECORDED = 0
     first, second = array().requires_grad_(), array().requires_grad_()
     rf.x0_to_eps(first, second, t).backward(array())
     for kernel in compiled[-2:]:
@@ -131,7 +131,7 @@ def check(compiled: list[Any]) -> str:
 
 def print_launch_times() -> None:
     """Print the CPU time of calls whose launch does nothing: the median of interleaved rounds, and quartiles."""
-    x, y = (torch.zeros(4, 16, 32, 32, dtype=torch.bfloat16) for _ in range(2))
+    x, y = (torch.zeros(4, 4, dtype=torch.bfloat16) for _ in range(2))
     leaf, t = x.clone().requires_grad_(), torch.rand(4)
     calls: dict[str, Any] = {
         "an allocation": lambda: torch.empty_like(x),
@@ -154,12 +154,13 @@ def main() -> None:
     parser.add_argument("architecture", nargs="*", type=int, default=ARCHITECTURES, help="such as 90; all by default")
     parser.add_argument("--launch", action="store_true", help="measure the Python time up to the launch")
     options = parser.parse_args()
-    if options.launch:
-        use_absent_gpu(90)
-        print_launch_times()
-        return
+    compiled = record_kernels()
     for architecture in options.architecture:
-        compiled = use_absent_gpu(architecture)
+        driver.set_active(AbsentGpu(architecture))
+        _triton._compiled.clear()
+        if options.launch:
+            print_launch_times()
+            return
         print(f"sm_{architecture}, float64 instructions: {check(compiled)}", flush=True)
 
 

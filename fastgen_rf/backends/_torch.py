@@ -53,7 +53,10 @@ _PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an elem
 _BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
 _WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
 _LEAST = 2**18  # below this many elements the plain expression is as fast
-_LEAST_ON_DEVICE = 2**17  # the same there, where t needs a gradient
+# Elements from which a kernel pays on a GPU if gradients are recorded. With those of both arrays a call takes 177 us of
+# Python time, the recorded operations 67 us (measured on a CPU, with a launch that does nothing).
+_LEAST_RECORDED = 2**20
+_LEAST_SUMMED = 2**10  # elements for each element of t: a block of the kernel that sums products
 _FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -194,7 +197,8 @@ def _evaluate_large(formula: Formula, arrays: Sequence[Any], times: Sequence[Any
     """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
     first = arrays[0]
     recorded = torch.is_grad_enabled() and any(needs_gradient(x) for x in (*arrays, *times))
-    if not _fits_one_pass(arrays, times):
+    small = recorded and first.device.type in _FUSED_ON and first.numel() < _LEAST_RECORDED
+    if small or not _fits_one_pass(arrays, times):
         return _by_operations(formula, arrays, times, dtype, recorded)
     if len(times) == 2 and type(times[0]) is not float:
         # A gradient has one sum for each element of the times, so both need one shape.
@@ -273,16 +277,21 @@ def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
         _triton.launch(formula, arrays, runs, inner, out)
     # Triton needs a C compiler and a matching driver, and each of them fails with an exception of its own.
     except Exception as error:
-        if "out of memory" in str(error):
-            # Triton has no exception class for this. Tensor operations would need more memory.
-            raise
-        # A capture forbids some calls, so a failure during a capture does not disable the kernels.
-        if not (first.is_cuda and torch.cuda.is_current_stream_capturing()):
-            _serves[first.device] = False
-            message = f"Triton failed on {first.device}; using plain tensor operations instead: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        _report_failure(first, error)
         return _by_operations(formula, arrays, times, dtype, recorded=False)
     return out
+
+
+def _report_failure(tensor: Any, error: Exception) -> None:
+    """Warn that a kernel failed and disable the kernels on this device; raise the error again if memory ran out."""
+    if "out of memory" in str(error):
+        # Triton has no exception class for this. Tensor operations would need more memory.
+        raise error
+    # A capture forbids some calls, so a failure during a capture does not disable the kernels.
+    if not (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
+        _serves[tensor.device] = False
+        message = f"Triton failed on {tensor.device}; using plain tensor operations instead: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int] | None = None) -> bool:
@@ -317,9 +326,6 @@ def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[in
             continue
         copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
         if copies != t.numel() and 8 * copies > like.numel():
-            return False
-        # The gradient of a time takes some twenty small kernels, more than autograd needs.
-        if t.requires_grad and torch.is_grad_enabled() and like.numel() < _LEAST_ON_DEVICE:
             return False
     return like.numel() > 0 and _has_kernels(like.device)
 
@@ -410,7 +416,32 @@ def _backward(formula: Formula, grad: Any, arrays: Any, times: Any, dtypes: Any)
         None if dtype is None else _evaluate_large(gradient(formula, place), (grad,), times, dtype)
         for place, dtype in enumerate(dtypes)
     ]
-    return gradients, [0.0 if array is None else summed(grad, array, times[0].shape) for array in arrays]
+    return gradients, _sums(grad, arrays, times[0])
+
+
+def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
+    """Float64 sums of ``grad * array`` over the axes along which the time repeats; 0.0 for an array that is None."""
+    given = [array for array in arrays if array is not None]
+    if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not in_dispatch_mode():
+        inner = grad.numel() // t.numel()
+        # Short rows would leave most lanes of a kernel idle.
+        if inner >= _LEAST_SUMMED and _fits_one_pass((grad, *given), (t,)) and _repeats_in_runs(t, grad):
+            from fastgen_rf.backends import _triton
+
+            try:
+                sums = _triton.sum_products(grad, arrays, inner)
+            except Exception as error:
+                _report_failure(grad, error)
+            else:
+                return [0.0 if total is None else total.view(t.shape) for total in sums]
+    return [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
+
+
+def _repeats_in_runs(t: Any, like: Any) -> bool:
+    """Whether each element of a time belongs to one run of elements in memory, in the order of the time."""
+    order: Any = memory_order(like)
+    lead = leading(t, order)
+    return math.prod(like.shape[axis] for axis in order[:lead]) == t.numel() and (lead <= 1 or like.is_contiguous())
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:

@@ -1,16 +1,17 @@
 """One kernel per formula on an accelerator: Triton compiles the formulas themselves, float64 inside, one cast out.
 
-What may be run here is decided in :mod:`fastgen_rf.backends._torch`; this file knows dense memory only: two arrays as
-flat runs of elements, and t as one value for each ``inner`` elements in a row.
+:mod:`fastgen_rf.backends._torch` decides what may run here. This file knows dense memory only: arrays as flat runs of
+elements, and a time as one value for each ``inner`` elements in a row.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import linecache
 import struct
 from collections.abc import Sequence
-from types import FunctionType
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,86 +19,145 @@ import triton
 import triton.language as tl
 
 from fastgen_rf.arithmetic import Formula
-from fastgen_rf.arithmetic._term import source
+from fastgen_rf.arithmetic._term import ARRAYS, TIMES, source
 
-_BLOCK = 1024  # elements of a program: 8 for each thread of 4 warps, one 16-byte load where they are bfloat16
+# Elements of a program: 8 for each thread of 4 warps, which is one 16-byte load where they are bfloat16.
+_BLOCK = 1024
+# Without fusion a b + c has two roundings, so the bits do not depend on who evaluates the formula.
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
+
+
+# What a formula may call
 
 
 @triton.jit
 def _maximum(value, floor):  # type: ignore[no-untyped-def]
-    floor = tl.full([], floor, tl.float64)  # a bare Python float would come as float32
-    return tl.where(value < floor, floor, value)  # NaN stays NaN, as clamp_min has it
+    floor = tl.full([], floor, tl.float64)  # Triton would make float32 of a Python float
+    return tl.where(value < floor, floor, value)  # NaN stays NaN, as in torch.clamp
 
 
 @triton.jit
 def _sqrt(value):  # type: ignore[no-untyped-def]
-    return tl.sqrt(value)  # sqrt.rn.f64; its interpreter takes no built-in function from outside of a kernel
+    return tl.sqrt(value)  # the interpreter finds only functions of triton.jit in a kernel's scope
+
+
+@triton.jit
+def _divide(value, divisor):  # type: ignore[no-untyped-def]
+    return value / divisor
+
+
+@triton.jit
+def _divide_by_number(value, divisor):  # type: ignore[no-untyped-def]
+    """Divide a block by one number: a reciprocal for the block, then a product and two fmas for each element.
+
+    The result has the bits of the division (Markstein, IBM J. Res. Dev. 34, 1990), unless the remainder is subnormal.
+    The quotient is then below 2**-900, which is 0 in any dtype but float64.
+    """
+    inverse = 1.0 / divisor
+    rough = value * inverse
+    remainder = tl.fma(rough, divisor * -1.0, value)  # Triton computes -x as 0 - x, one more operation
+    # The correction would lose the sign of a quotient of 0 and make NaN of an infinite one. Their remainders are 0 and
+    # not finite. The test is on integers: float64 selects and comparisons would cost as much as the fmas.
+    exponent = (remainder.to(tl.int64, bitcast=True) >> 52).to(tl.int32) & 0x7FF
+    return tl.where((exponent != 0) & (exponent != 0x7FF), tl.fma(remainder, inverse, rough), rough)
+
+
+# The block of a program: where it starts, which of its elements exist, and the row of their time. The start is an
+# int64, so that arrays may have any number of elements; within a block int32 is enough.
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _load(array, at, lane, inside, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    return tl.zeros([BLOCK], tl.float64) if array is None else tl.load(array + at + lane, mask=inside).to(tl.float64)
+def _block_of_row(n, inner, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A block within a row, the ``inner`` elements that share a time."""
+    per_row = tl.cdiv(inner, BLOCK)
+    row = (tl.program_id(0) // per_row).to(tl.int64)
+    start = (tl.program_id(0) % per_row).to(tl.int64) * BLOCK
+    return row * inner + start, tl.arange(0, BLOCK) < inner - start, row
 
 
-formula: Any = None  # _kernel is a pattern: each formula gets a copy of it, with a scope of its own
-
-
-def _kernel(  # type: ignore[no-untyped-def]
-    first,
-    second,
-    t,
-    out,
-    t_bits,
-    n,
-    inner,
-    per_row,
-    FLAT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Evaluate a block: of all n elements if FLAT, else of one row, the ``inner`` elements that share a t.
-
-    Where a block starts is an int64, so that arrays may have any number of elements; within a block, int32 will do.
-    """
-    program = tl.program_id(0)
+@triton.jit  # type: ignore[untyped-decorator]
+def _block_of_many_rows(n, inner, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A block of all n elements: a time for each of them."""
+    start = tl.program_id(0).to(tl.int64) * BLOCK
     lane = tl.arange(0, BLOCK)
-    if FLAT:
-        at = program.to(tl.int64) * BLOCK
-        inside = lane < n - at
-        row = at // inner + ((at % inner).to(tl.int32) + lane) // inner
-        time = tl.load(t + row, mask=inside).to(tl.float64)
-    else:
-        row = (program // per_row).to(tl.int64)
-        start = (program % per_row).to(tl.int64) * BLOCK
-        at = row * inner + start
-        inside = lane < inner - start
-        time = t_bits.to(tl.int64).to(tl.float64, bitcast=True) if t is None else tl.load(t + row).to(tl.float64)
-    x = _load(first, at, lane, inside, BLOCK)
-    y = _load(second, at, lane, inside, BLOCK)
-    value = formula(x, y, time)
-    if out.dtype.element_ty != tl.float64:
-        value = value.to(tl.float32)  # as torch rounds: to bfloat16 and float16 by way of float32
-    tl.store(out + at + lane, value.to(out.dtype.element_ty), mask=inside)
+    return start, lane < n - start, start // inner + ((start % inner).to(tl.int32) + lane) // inner
+
+
+# Kernels
+
+_KERNEL = """\
+def {name}({parameters}, out, n, inner):
+    start, inside, row = block(n, inner, {block})
+    lane = tl.arange(0, {block})
+{operands}
+    value = {expression}
+    tl.store(out + start + lane, value.to({rounded}).to(out.dtype.element_ty), mask=inside)
+"""
+_READ = {  # an array, and the forms of a time
+    "element": "{0} = tl.load({0} + start + lane, mask=inside).to(tl.float64)",
+    "row": "{0} = tl.load({0} + row).to(tl.float64)",
+    "many rows": "{0} = tl.load({0} + row, mask=inside).to(tl.float64)",
+    "number": "{0} = {0}.to(tl.int64).to(tl.float64, bitcast=True)",
+}
 
 
 @functools.cache
-def _kernel_of(formula: Formula) -> Any:
-    """Make ``_kernel`` for ``formula``.
+def _kernel(formula: Formula, form: str, wide: bool) -> Any:
+    """Make the kernel of ``formula`` for times of a form, with a float64 result if ``wide``.
 
-    Triton reads source from a function's file: the formula's it finds in ``linecache``, as it would a notebook's cell.
+    Each block has one time ("row" or, by its bits, "number"), a time for each of its rows ("many rows") or for each of
+    its elements ("element").
     """
-    text = f"def formula(first, second, t):\n    return {source(formula)}\n"
-    file = f"<{__name__} {formula.name}: {source(formula)}>"
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    arrays, times = ARRAYS[: len(formula.constants)], TIMES[: formula.times]
+    one_time = form in ("row", "number")
+    reads = [_READ["element"].format(name) for name in arrays] + [_READ[form].format(name) for name in times]
+    name = f"fastgen_rf_{formula.name}"
+    text = _KERNEL.format(
+        name=name,
+        parameters=", ".join([*arrays, *(t + ": tl.int64" if form == "number" else t for t in times)]),
+        block=_BLOCK,
+        operands="\n".join(f"    {read}" for read in reads),
+        expression=ast.unparse(_DivisionsAsCalls().visit(ast.parse(source(formula)))),
+        rounded="tl.float64" if wide else "tl.float32",  # as torch rounds: to 16 bits by way of float32
+    )
     scope: dict[str, Any] = {
         "__name__": __name__,
+        "tl": tl,
+        "block": _block_of_row if one_time else _block_of_many_rows,
         "maximum": _maximum,
         "sqrt": _sqrt,
-        "tl": tl,
-    }  # its interpreter looks for tl
+        "divide": _divide_by_number if one_time and not wide else _divide,
+    }
+    # Triton reads a function's source from its file, and finds this one as it finds a cell of a notebook.
+    file = f"<{name} {hash(text)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), scope)
-    kernel = FunctionType(_kernel.__code__, globals() | {"formula": triton.jit(scope["formula"])}, _kernel.__name__)
-    kernel.__annotations__ = _kernel.__annotations__
-    return triton.jit(do_not_specialize=["t_bits", "per_row"])(kernel)
+    # The bits of a number must not become a constant of the kernel.
+    return triton.jit(do_not_specialize=times if form == "number" else ())(scope[name])
+
+
+class _DivisionsAsCalls(ast.NodeTransformer):
+    """Write ``a / b`` as ``divide(a, b)``."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Call(ast.Name("divide"), [node.left, node.right], []) if isinstance(node.op, ast.Div) else node
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _sum_products(grad, first, second, out, inner, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    start, inside, _ = _block_of_row(0, inner, BLOCK)
+    lane = tl.arange(0, BLOCK)
+    factor = tl.load(grad + start + lane, mask=inside, other=0.0).to(tl.float64)
+    if first is not None:
+        product = factor * tl.load(first + start + lane, mask=inside, other=0.0).to(tl.float64)
+        tl.store(out + tl.program_id(0), tl.sum(product, 0))
+    if second is not None:
+        product = factor * tl.load(second + start + lane, mask=inside, other=0.0).to(tl.float64)
+        tl.store(out + tl.num_programs(0) + tl.program_id(0), tl.sum(product, 0))
+
+
+# Launches
 
 
 def serves(device: torch.device) -> bool:
@@ -110,29 +170,52 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
 
     The times are contiguous tensors, with one value for each ``inner`` elements, or Python floats.
     """
-    first, second = arrays if len(arrays) == 2 else (arrays[0], None)
-    (t,) = times
-    kernel = _kernel_of(formula)
+    if out.is_cuda and out.get_device() != torch.cuda.current_device():  # where Triton launches
+        with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
+            return launch(formula, arrays, times, inner, out)
     n = out.numel()
-    rows = n // inner
-    flat = rows > 1 and inner < _BLOCK
-    per_row = triton.cdiv(inner, _BLOCK)
-    grid = (triton.cdiv(n, _BLOCK) if flat else rows * per_row,)
-    bits = 0
-    if isinstance(t, float):  # its bits, because Triton takes a Python float as float32
-        (bits,), t = struct.unpack("<q", struct.pack("<d", t)), None
-    with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]  # Triton launches on the current device
-        kernel[grid](
-            first,
-            second,
-            t,
-            out,
-            bits,
-            n,
-            inner,
-            per_row,
-            FLAT=flat,
-            BLOCK=_BLOCK,
-            num_warps=4,
-            enable_fp_fusion=False,  # a b + c in two roundings: the bits do not depend on who evaluates the formula
-        )
+    numbers = type(times[0]) is float
+    tensors = (*arrays, out) if numbers else (*arrays, *times, out)
+    # Triton passes a Python float as float32, so numbers come by their bits.
+    bits = [struct.unpack("<q", struct.pack("<d", t))[0] for t in times] if numbers else []
+    arguments = (*tensors[:-1], *bits, out, n, inner)
+    # Triton analyzes the arguments of each call anew, which takes 3 us more than this. It compiles a kernel for dtypes,
+    # for addresses that are multiples of 16 or not, and for properties of the sizes. So a compiled kernel serves every
+    # call with an equal key.
+    aligned = [x.data_ptr() % 16 == 0 for x in tensors]
+    key = (formula, numbers, n, inner, out.get_device(), *[x.dtype for x in tensors], *aligned)
+    run = _compiled.get(key)
+    if run is not None:
+        run(*arguments)
+        return
+    form, blocks = "number" if numbers else "row", n // inner * _count_blocks(inner)
+    if inner < min(n, _BLOCK):
+        form, blocks = "element" if inner == 1 else "many rows", _count_blocks(n)
+    compiled = _kernel(formula, form, out.dtype == torch.float64)[(blocks, 1, 1)](*arguments, **_OPTIONS)
+    if len(_compiled) == _MOST_COMPILED:  # a program may use any number of sizes
+        _compiled.clear()
+    with suppress(TypeError):  # the interpreter returns nothing that could be run again
+        _compiled[key] = compiled[(blocks, 1, 1)]
+
+
+_MOST_COMPILED = 4096
+_compiled: dict[Any, Any] = {}
+
+
+def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> list[Any]:
+    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64, for each array that is not None.
+
+    ``grad`` and the one or two arrays are dense tensors of one layout. A kernel sums blocks, torch the sums of blocks.
+    """
+    first, second = (*arrays, None)[:2]
+    per_row = _count_blocks(inner)
+    rows = grad.numel() // inner
+    sums = torch.empty((2, rows, per_row), dtype=torch.float64, device=grad.device)
+    with torch.cuda.device_of(grad):  # type: ignore[no-untyped-call]  # where Triton launches
+        _sum_products[(rows * per_row,)](grad, first, second, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
+    totals = sums.sum(-1)
+    return [None if array is None else totals[place] for place, array in enumerate(arrays)]
+
+
+def _count_blocks(n: int) -> int:
+    return -(-n // _BLOCK)

@@ -1,4 +1,4 @@
-"""The Triton kernel without a GPU: its values in Triton's interpreter, and what it compiles to.
+"""The Triton kernels without a GPU: their values in Triton's interpreter, and the code that Triton compiles.
 
 Run with the environment variable TRITON_INTERPRET=1, as the nox session tests-triton does. The kernel then evaluates
 tensors on the CPU, and the results must have the bits of the plain tensor operations.
@@ -6,6 +6,7 @@ tensors on the CPU, and the results must have the bits of the plain tensor opera
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib
 import os
 import subprocess
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,7 +30,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     raise RuntimeError("set TRITON_INTERPRET=1 before pytest starts: the kernels of these tests run in the interpreter")
 
 from fastgen_rf.backends import _torch, _triton
-from tests.backends.torch.reference import check, check_gradients, reference
+from tests.backends.torch.reference import assert_same_bits, check, check_gradients, reference
 from tests.backends.torch.tensors import DTYPES, FOUR, TWO, laid_out, randn, times
 from tests.catalogue import CONVERSIONS, ROWS
 
@@ -42,12 +45,23 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(_triton, "launch", lambda *args: launches.append(args) or launch(*args))
     monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
     monkeypatch.setattr(_torch, "_LEAST", 0)
-    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 0)
+    monkeypatch.setattr(_torch, "_LEAST_RECORDED", 0)
     monkeypatch.setattr(_torch, "_serves", {})
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
     monkeypatch.setattr(interpreter, "_convert_float", round_as_hardware_does)
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_fma", fuse)
     with np.errstate(all="ignore"):
         yield launches
+
+
+C_FMA = ctypes.CDLL(ctypes.util.find_library("m")).fma
+C_FMA.argtypes, C_FMA.restype = [ctypes.c_double] * 3, ctypes.c_double
+FMA = np.frompyfunc(C_FMA, 3, 1)
+
+
+def fuse(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """Multiply and add in one rounding: the interpreter's own fma has two."""
+    return type(x)(FMA(x.data, y.data, z.data).astype(np.float64), z.dtype.scalar)
 
 
 def round_as_hardware_does(data: Any, source: Any, target: Any, rounding: Any) -> Any:
@@ -86,6 +100,23 @@ def test_python_floats_the_ends_of_time_infinities_and_nan(launches: list[Any]) 
         for row, t in product(TWO, (*hard, 0.0, 1e-7, 0.3, 1.0)):
             check(row, first, second, t)
     assert len(launches) == 2 * 2 * 6
+
+
+@triton.jit
+def divide(values: Any, divisors: Any, out: Any, BLOCK: tl.constexpr) -> None:
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, _triton._divide_by_number(tl.load(values + at), tl.load(divisors + tl.program_id(0))))
+
+
+def test_a_division_by_a_number_has_the_bits_of_a_division() -> None:
+    rng, block = np.random.default_rng(0), 2**14
+    divisors = np.array([1e-6, 1e-12, 0.1, 0.3, 0.5, 1 - 2.0**-53, 1.0, -1.0, -1e-6, *rng.random(7), np.nan])
+    values = rng.standard_normal((len(divisors), block)) * 10.0 ** rng.integers(-30, 31, (len(divisors), block))
+    values[:, :4] = [0.0, -0.0, np.inf, np.nan]
+    values[:, 4:8] = divisors[:, None] * [1, 3, -1, 1 + 2.0**-52]  # quotients without a remainder
+    out = torch.empty(values.shape, dtype=torch.float64)
+    divide[(len(divisors),)](torch.from_numpy(values), torch.from_numpy(divisors), out, BLOCK=block)
+    assert_same_bits(out, torch.from_numpy(values / divisors[:, None]))
 
 
 def test_every_shape_of_t(launches: list[Any]) -> None:
@@ -168,6 +199,33 @@ def test_a_gradient_is_one_more_launch_unless_it_is_the_upstream_gradient(
         assert len(launches) - before == 1 + len({0, 1} & {*wanted} - unlaunched)
 
 
+def test_a_kernel_sums_products_for_the_gradient_of_t_if_rows_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, sum_products = [], _triton.sum_products
+    monkeypatch.setattr(_triton, "sum_products", lambda *args: rows.append(args[-1]) or sum_products(*args))
+    for layout, t_shape, in_kernel in (
+        ("contiguous", (), [3840]),
+        ("contiguous", (3,), [1280]),
+        ("channels_last", (3,), [1280]),
+        ("contiguous", (1, 2), []),  # a time belongs to several runs of elements
+        ("contiguous", (3, 2), []),  # rows of 640 elements
+    ):
+        first, second, upstream = (laid_out(layout, SHAPE, torch.float32, seed) for seed in (1, 2, 3))
+        given = [x.detach().requires_grad_() for x in (first, second, times(*t_shape))]
+        check_gradients(TWO[0], given, upstream)
+        assert rows == in_kernel
+        rows.clear()
+
+
+def test_sums_of_products() -> None:
+    first, second = pair(torch.float32, torch.bfloat16)
+    grad = randn(*SHAPE, dtype=torch.bfloat16, seed=3)
+    for arrays, inner in product(((first, second), (None, second), (first, None)), (20, 1280, first.numel())):
+        for array, sums in zip(arrays, _triton.sum_products(grad, arrays, inner), strict=True):
+            if array is not None:
+                wanted = (grad.double() * array.double()).view(-1, inner).sum(-1)
+                torch.testing.assert_close(sums, wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
     for row in FOUR[:3]:
         given = [x.detach().requires_grad_() for x in (*PAIR, times(3))]
@@ -175,10 +233,10 @@ def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
     assert len(launches) >= 6
 
 
-def test_a_small_array_whose_t_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(_torch, "_LEAST_ON_DEVICE", 2**62)
+def test_a_small_array_that_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(_torch, "_LEAST_RECORDED", PAIR[0].numel() + 1)
     check(TWO[0], *PAIR, times(3))
-    check(TWO[0], *PAIR, times(3).detach().requires_grad_())
+    check_gradients(TWO[0], [PAIR[0].detach().requires_grad_(), PAIR[1], times(3)])
     assert len(launches) == 1
 
 
@@ -203,55 +261,14 @@ def test_a_kernel_that_fails_gives_way_with_one_warning_unless_memory_ran_out(
         assert _torch._serves == {torch.device("cpu"): True}  # the kernel is kept
 
 
-COMPILE = r"""
-import re, sys, torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-import fastgen_rf as rf
-from fastgen_rf.backends import _torch, _triton
-
-class Offline:  # a driver for a GPU that is not there
-    get_current_target = staticmethod(lambda: GPUTarget("cuda", int(sys.argv[1]), 32))
-    get_current_device = staticmethod(lambda: 0)
-    get_current_stream = staticmethod(lambda device=None: 0)
-
-class Compiled:
-    def __init__(self, kernel):
-        self.kernel = kernel
-    def __getitem__(self, grid):
-        return lambda *args, **options: check(self.kernel.warmup(*args, grid=grid, **options).asm["ptx"])
-
-def check(ptx):
-    operations = set(re.findall(r"^\s+(?:@!?%p\d+ )?([a-z]+[\w.]*)", ptx, re.M))
-    arithmetic = {name for name in operations if re.match(r"(add|sub|mul|div|fma|min|max|rcp|sqrt|setp)\.", name)}
-    floating = {name for name in arithmetic if re.search(r"f16|f32|f64", name)}
-    assert floating and all(name.endswith(".f64") and "fma" not in name for name in floating), floating
-    assert {"ld.global.v4.b32", "st.global.v4.b32"} <= operations or "ld.global.v2.b64" in operations, operations
-    assert "setp.lt.f64" not in floating or "0d3EB0C6F7A0B5ED8D" in ptx  # 1e-6 with all its bits
-    compiled.append(ptx)
-
-compiled, kernel_of = [], _triton._kernel_of
-driver.set_active(Offline())
-_triton._kernel_of = lambda formula: Compiled(kernel_of(formula))
-_torch._FUSED_ON = ("cpu",)
-for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-    x = torch.zeros(4, 4096, dtype=dtype)
-    for convert in (rf.add_noise, rf.x0_to_eps):
-        for t in (torch.zeros(4), torch.zeros(4, dtype=dtype), torch.zeros(4, 4096), 0.3):
-            convert(x, x, t), convert(x, x.float(), t)
-        convert(x.clone().requires_grad_(), x, 0.3).backward(x)
-x = torch.zeros(4, 4096)
-rf.convert_prediction(x, x, torch.zeros(4), source="v", target="v_vp")
-assert "sqrt.rn.f64" in compiled[-1]  # rounded to nearest
-print(len(compiled))
-"""
+# Compiled code
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["80", "120"])
-def test_it_compiles_to_float64_without_contraction_and_to_wide_loads(architecture: str, tmp_path: Path) -> None:
+def test_it_compiles_to_few_float64_instructions_without_contraction(architecture: str, tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     env |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(rf.__file__).parents[1])}
-    run = subprocess.run([sys.executable, "-c", COMPILE, architecture], env=env, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.gpu.compiled", architecture]
+    run = subprocess.run(command, env=env, cwd=Path(__file__).parents[4], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) >= 8 * 9

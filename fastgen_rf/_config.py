@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from fastgen_rf._laws import LAWS
+from fastgen_rf._distributions import DISTRIBUTIONS
 from fastgen_rf._numbers import finite
-from fastgen_rf._tracing import shown
+from fastgen_rf._tracing import is_traced, shown
 from fastgen_rf.backends import check_plain, of_one_framework
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ class SampleTimestepConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.time_dist_type, str):
             raise TypeError(f"time_dist_type must be a string, got {shown(self.time_dist_type)}")
-        if self.time_dist_type not in LAWS:
-            raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
+        if self.time_dist_type not in DISTRIBUTIONS:
+            raise ValueError(f"time_dist_type must be one of {', '.join(DISTRIBUTIONS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
             object.__setattr__(self, name, finite(getattr(self, name), name))  # NumPy's float32 and Fractions, too
         if not 0 <= self.min_t < self.max_t <= 1:
@@ -123,31 +124,57 @@ class SampleTimestepConfig:
 
 _REQUIRED = ("time_dist_type", "min_t", "max_t")
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
+_NEEDED = {name: (*_REQUIRED, *distribution.uses) for name, distribution in DISTRIBUTIONS.items()}
 
 
 def checked_config(cfg: Any) -> SampleTimestepConfig:
-    """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
+    """Return ``cfg`` as a SampleTimestepConfig.
+
+    Another object needs only the fields that its distribution uses. Other fields that it lacks get their defaults.
+    """
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
     if isinstance(cfg, type):  # a dataclass has its defaults as attributes
         raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
-    law = getattr(cfg, "time_dist_type", None)
-    needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
-    missing = [name for name in needed if not hasattr(cfg, name)]
-    if missing:
-        if isinstance(cfg, Mapping):
-            raise TypeError(
-                f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
-            )
-        if isinstance(cfg, str):
-            raise TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
-        user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
-        raise TypeError(
-            f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
-            f"its attributes, got {shown(cfg)}"
+    name = getattr(cfg, "time_dist_type", None)
+    needed = _NEEDED.get(name, _REQUIRED) if isinstance(name, str) else _REQUIRED
+    # A lookup of an attribute that a pydantic model lacks takes 2 us, so fields that nothing needs are looked up only
+    # among the attributes of the object itself. A model whose ``model_extra`` is None has no others.
+    own = _FIELDS if is_traced() else getattr(cfg, "__dict__", ())
+    dynamic = "truncate" if getattr(cfg, "model_extra", cfg) is not None else None
+    given: dict[str, Any] = {}
+    for field in _FIELDS:
+        if field in needed or field in own or field == dynamic:
+            value = getattr(cfg, field, _MISSING)
+            if value is _MISSING and field in needed:
+                raise _no_config(cfg, field, name)
+            if field in needed or (value is not None and value is not _MISSING):
+                given[field] = value
+    if given.get("t_list") is not None:
+        given["t_list"] = checked_t_list(given["t_list"])
+    if is_traced() or not _PLAIN.issuperset(map(type, given.values())):
+        return SampleTimestepConfig(**given)
+    return _kept(**given)
+
+
+_MISSING = object()
+_PLAIN = {float, int, bool, str, tuple}
+_kept = functools.lru_cache(maxsize=256, typed=True)(SampleTimestepConfig)
+
+
+def _no_config(cfg: Any, missing: str, name: Any) -> TypeError:
+    """Error for an object that lacks the attribute ``missing``."""
+    if isinstance(cfg, Mapping):
+        return TypeError(
+            f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
         )
-    given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
-    return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
+    if isinstance(cfg, str):
+        return TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+    user = "every timestep distribution" if missing in _REQUIRED else f"time_dist_type={name!r}"
+    return TypeError(
+        f"cfg has no attribute {missing!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+        f"its attributes, got {shown(cfg)}"
+    )
 
 
 def checked_t_list(t_list: Any) -> tuple[float, ...]:

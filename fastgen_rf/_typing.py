@@ -1,4 +1,4 @@
-"""The types that more than one module speaks of: arrays, times, configs, names, formulas and laws.
+"""The types that more than one module speaks of: arrays, times, configs, names and formulas.
 
 Only names live here, nothing that runs. The array protocol asks for what every framework's array has
 and no more, so that ``torch.Tensor``, ``jax.Array``, ``numpy.ndarray`` and ``cupy.ndarray`` all satisfy
@@ -150,6 +150,3 @@ TimeMap: TypeAlias = Callable[[Any, Functions], Any]
 
 PairOfLabel: TypeAlias = Callable[[Any, Functions], tuple[Any, Any]]
 LabelOfPair: TypeAlias = Callable[[Any, Any, Functions], Any]
-
-InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
-"""``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

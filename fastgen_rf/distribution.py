@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf import _laws
+from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig, checked_config
-from fastgen_rf._draws import bounds
+from fastgen_rf._draws import Quantile, bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
 from fastgen_rf._tracing import evaluated_by_tracer, fixed
@@ -66,7 +66,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     share: Any = checked_time(u, "u")
     if not isinstance(share, float):
         backend = floating_backend(share, "u")
-        quantile = Quantile(config, *bounds(config, backend, share.dtype))
+        quantile = DifferentiableQuantile(config, *bounds(config, backend, share.dtype))
         return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
     return _quantile(fixed(share), _values(config))[0] * 1.0  # type: ignore[return-value]
 
@@ -75,24 +75,20 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
 def _quantile(share: float, values: tuple[Any, ...]) -> tuple[float]:
     from scipy import special
 
-    config = _law(values)
+    config = _config_of(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
-    t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    t: Any = DifferentiableQuantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
     return (float(t[0]),)
 
 
-@dataclass(frozen=True)
-class Quantile:
-    """The quantile function of a law at one config, between bounds, as a backend evaluates it."""
-
-    config: Any
-    low: float
-    high: float
+class DifferentiableQuantile(Quantile):
+    """A clipped quantile function, with the right derivative where u or t equals a bound."""
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        # clamped, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
-        t = _laws.quantile(_laws.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
-        return _laws.clamped(t, self.low, self.high, xp)
+        """Return the timesteps at any ``u``."""
+        # Selects, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
+        t = _distributions.quantile(_distributions.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
+        return _distributions.clamped(t, self.low, self.high, xp)
 
 
 def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
@@ -133,10 +129,10 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     array([0.2362949 , 0.55555556, 2.55102041])
     """
     config = checked_config(cfg)
-    law = _laws.LAWS[config.time_dist_type]
-    if law.density is None:
+    distribution = _distributions.DISTRIBUTIONS[config.time_dist_type]
+    if distribution.density is None:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
-    if law.shifts and not config.truncate:
+    if distribution.unshifted and not config.truncate:
         raise ValueError(
             f"time_dist_type {config.time_dist_type!r} has no density because clamping puts a point mass at a bound; "
             "use truncate=True"
@@ -152,10 +148,10 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
 
 @evaluated_by_tracer
 def _density(time: float, values: tuple[Any, ...]) -> tuple[float]:
-    return (float(_laws.density(np.asarray([time]), _law(values), np)[0]),)
+    return (float(_distributions.density(np.asarray([time]), _config_of(values), np)[0]),)
 
 
-# What a law reads of its config. Dynamo passes numbers and strings to the two functions above, and no config.
+# The fields that the formulas read. Dynamo passes numbers and strings to the two functions above, but no config.
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig) if field.name != "t_list")
 
 
@@ -163,15 +159,15 @@ def _values(config: SampleTimestepConfig) -> tuple[Any, ...]:
     return tuple([fixed(getattr(config, name)) for name in _FIELDS])
 
 
-def _law(values: tuple[Any, ...]) -> SimpleNamespace:
+def _config_of(values: tuple[Any, ...]) -> SimpleNamespace:
     return SimpleNamespace(**dict(zip(_FIELDS, values, strict=True)))
 
 
 @dataclass(frozen=True)
 class Density:
-    """The density of a law at one config, as a backend evaluates it."""
+    """The density of a distribution, as a function that a backend evaluates."""
 
     config: Any
 
     def __call__(self, t: Any, xp: Any, special: Any) -> Any:
-        return _laws.density(t, self.config, xp)
+        return _distributions.density(t, self.config, xp)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _formulas
+from fastgen_rf._distributions import apply_shift
 from fastgen_rf._evaluate import checked_time, evaluate
-from fastgen_rf._laws import shifted
 from fastgen_rf._numbers import finite, is_integer, plain, positive
 from fastgen_rf._tracing import evaluated_by_tracer, fixed, shown
 from fastgen_rf._typing import TimeT
@@ -58,7 +58,7 @@ def shift_timesteps(t: TimeT, shift: float) -> TimeT:
     factor = positive(shift, "shift")
     time: Any = checked_time(t)
     if is_number(time):
-        return shifted(time, factor)  # type: ignore[no-any-return]
+        return apply_shift(time, factor)  # type: ignore[no-any-return]
     return evaluate(_formulas.Shift(factor), ("t", time), ("t", time), time, like=time)  # type: ignore[no-any-return]
 
 
@@ -167,8 +167,8 @@ def make_t_list(steps: int, *, shift: float = 1.0, max_t: float = 0.999) -> tupl
     count, shift, max_t = fixed(int(number)), fixed(positive(shift, "shift")), fixed(positive(max_t, "max_t"))
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
-    first = shifted(max_t, shift)
-    t_list = (max_t, *(max_t * (shifted(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
+    first = apply_shift(max_t, shift)
+    t_list = (max_t, *(max_t * (apply_shift(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
     if not _are_apart(t_list):
         raise ValueError(
             f"timesteps coincide in float32 for shift={shift!r}, steps={steps!r}; use a shift closer to 1 or "

@@ -1,12 +1,13 @@
 """Training timesteps: the samplers.
 
 A timestep is ``t = Q(u)``: a backend supplies ``u``, uniform on (0, 1) in float64, and the special functions of ``u``;
-:mod:`fastgen_rf._laws` has Q, and :mod:`fastgen_rf._draws` makes times and pairs of them of it. Whatever the law and
-dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside ``[min_t, max_t]``.
+:mod:`fastgen_rf._distributions` contains the functions Q, and :mod:`fastgen_rf._draws` computes times and pairs of
+times with them. ``t`` is clipped in float64 to the smallest and the largest value of the dtype in ``[min_t, max_t]``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -14,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
-from fastgen_rf._draws import Pairs, Quantile, Times, bounds, rounded_entries
+from fastgen_rf._draws import Index, Pairs, Quantile, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import (
@@ -385,28 +385,14 @@ def sample_from_t_list(
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    k = len(entries) - 1
-    (index,) = backend.sample(shape, Times(Quantile(_index, k, 0.0, k - 1.0)), rng, device, backend.dtype("int32"))
+    (index,) = backend.sample(shape, Index(len(entries) - 1), rng, device, backend.xp.int32)
     # Rounded in Python, the entries have the same bits on every framework.
     t = backend.take(rounded_entries(entries[:-1], *backend.finfo(dtype)), index, dtype)
     return (t, index) if return_index else t
 
 
 def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
-    return Quantile(_laws.quantile, config, *bounds(config, backend, dtype))
-
-
-def _index(u: Any, k: int, xp: Any, special: Any) -> Any:
-    """Count the boundaries ``1 / k, 2 / k, ..., k / k`` that are at most ``u``, which may be 1.
-
-    One comparison, with the nearest boundary, decides. The product that finds it may round, and ``floor(u k)`` itself
-    is off by 1 at some boundaries.
-    """
-    # Where the divisor is a constant, XLA and PyTorch on CUDA multiply by its rounded reciprocal instead, which moves
-    # some boundaries by 1 ulp. The select makes an array of it that XLA does not see through.
-    divisor = xp.where(u == u, float(k), u)
-    nearest = xp.floor(u * k + 0.5)
-    return xp.where(u < nearest / divisor, nearest - 1, nearest)
+    return Quantile(config, *bounds(config, backend, dtype))
 
 
 def _check_stratified(stratified: Any) -> None:
@@ -415,24 +401,25 @@ def _check_stratified(stratified: Any) -> None:
 
 
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
-    """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
-    (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
-    shape = tuple([plain(size) for size in n]) if isinstance(n, tuple) else (plain(n),)
-    if any(is_integer(size) and size < 0 for size in shape):
-        raise ValueError(f"n must not be negative, got {shown(n)}")
+    """Check the arguments of every sampler. Return the shape to draw, the backend, and its rng and dtype."""
+    (rng,) = of_one_framework(rng)  # A flax.nnx.RngKey is a JAX key.
+    shape = n if isinstance(n, tuple) else (n,)
+    # The checks of other sizes take 2 us.
+    plain_sizes = all([type(size) is int and size >= 0 for size in shape])
+    if not plain_sizes:
+        shape = tuple([plain(size) for size in shape])
+        if any([is_integer(size) and size < 0 for size in shape]):
+            raise ValueError(f"n must not be negative, got {shown(n)}")
     backend = backend_for_draws(rng, xp, device, dtype)
-    count = 1
-    for size in shape:
-        if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
-            is_array = not is_real(size) and hasattr(size, "shape")
-            hint = (
-                "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
-                if is_array
-                else ""
-            )
-            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
-        count *= size if is_integer(size) else 1
-    if count > sys.maxsize:
+    if not plain_sizes:
+        for size in shape:
+            if isinstance(size, bool) or not (is_integer(size) or backend.is_symbolic(size)):
+                is_array = not is_real(size) and hasattr(size, "shape")
+                hint = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+                raise TypeError(
+                    f"n must be an integer or a tuple of integers, got {shown(n)}{hint if is_array else ''}"
+                )
+    if math.prod([size for size in shape if plain_sizes or is_integer(size)]) > sys.maxsize:
         raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):

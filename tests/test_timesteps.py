@@ -195,9 +195,9 @@ def test_equal_0_and_1_give_no_equal_pair_and_only_equal_pairs(equal: float, str
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_the_number_of_equal_pairs_is_exact_even_if_u_is_0_or_rounds_to_1(place: float) -> None:
-    identity = Quantile(lambda u, config, xp, special: u, None, 0.0, 1.0)
     strata = np.stack([np.arange(64), np.roll(np.arange(64), 1), np.arange(64)])
-    t, r = Pairs(identity, True, 0.75).times(np.array([[0.5], [0.5], [place]]), strata, 64, np, None)
+    u = np.stack([np.broadcast_to([[0.5], [0.5], [place]], (3, 64)), strata / 64], axis=1)
+    t, r = Pairs(Quantile(UNIFORM, 0.0, 1.0), True, 0.75)(u, np, None)
     assert np.count_nonzero(t == r) == 48
 
 

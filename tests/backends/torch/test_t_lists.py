@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import fastgen_rf as rf
+from fastgen_rf._draws import Index
 from fastgen_rf.backends import _torch_tensors
 
 T_LIST = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
+    for k in (1, 2, 3, 49, 1000, 1999):
+        draws = Index(k)
+        quotients = np.array([0.0, *draws.boundaries, 1.0])
+        u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
+        index = _torch_tensors.index_of(torch.from_numpy(u), draws.boundaries)
+        assert np.array_equal(index.numpy(), np.searchsorted(quotients[1:-1], u, side="right"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)

@@ -127,27 +127,26 @@ _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
 _NEEDED = {name: (*_REQUIRED, *distribution.uses) for name, distribution in DISTRIBUTIONS.items()}
 
 
-def checked_config(cfg: Any) -> SampleTimestepConfig:
-    """Return ``cfg`` as a SampleTimestepConfig.
+def checked_config(cfg: Any, argument: str = "cfg") -> SampleTimestepConfig:
+    """Return the value of ``argument`` as a SampleTimestepConfig.
 
     Another object needs only the fields that its distribution uses. Other fields that it lacks get their defaults.
     """
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
-    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
-        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
+    if isinstance(cfg, type):  # A dataclass has its defaults as attributes.
+        raise TypeError(f"{argument} must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     name = getattr(cfg, "time_dist_type", None)
     needed = _NEEDED.get(name, _REQUIRED) if isinstance(name, str) else _REQUIRED
-    # A lookup of an attribute that a pydantic model lacks takes 2 us, so fields that nothing needs are looked up only
-    # among the attributes of the object itself. A model whose ``model_extra`` is None has no others.
+    # Fields that the distribution does not use are looked up only among the attributes of the object itself, because
+    # the lookup of an attribute that a pydantic model lacks takes 2 us.
     own = _FIELDS if is_traced() else getattr(cfg, "__dict__", ())
-    dynamic = "truncate" if getattr(cfg, "model_extra", cfg) is not None else None
     given: dict[str, Any] = {}
     for field in _FIELDS:
-        if field in needed or field in own or field == dynamic:
+        if field in needed or field in own or field == "truncate":
             value = getattr(cfg, field, _MISSING)
             if value is _MISSING and field in needed:
-                raise _no_config(cfg, field, name)
+                raise _no_config(cfg, argument, field, name)
             if field in needed or (value is not None and value is not _MISSING):
                 given[field] = value
     if given.get("t_list") is not None:
@@ -162,17 +161,17 @@ _PLAIN = {float, int, bool, str, tuple}
 _kept = functools.lru_cache(maxsize=256, typed=True)(SampleTimestepConfig)
 
 
-def _no_config(cfg: Any, missing: str, name: Any) -> TypeError:
+def _no_config(cfg: Any, argument: str, missing: str, name: Any) -> TypeError:
     """Error for an object that lacks the attribute ``missing``."""
     if isinstance(cfg, Mapping):
         return TypeError(
-            f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
+            f"{argument} must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
         )
     if isinstance(cfg, str):
-        return TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+        return TypeError(f"{argument} must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
     user = "every timestep distribution" if missing in _REQUIRED else f"time_dist_type={name!r}"
     return TypeError(
-        f"cfg has no attribute {missing!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+        f"{argument} has no attribute {missing!r}, required for {user}: pass a SampleTimestepConfig or an object with "
         f"its attributes, got {shown(cfg)}"
     )
 

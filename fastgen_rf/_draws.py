@@ -58,31 +58,35 @@ class Times:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The larger and the smaller of two independent times, or the larger one twice."""
+    """The larger and the smaller of two independent times. The smaller may be replaced by the larger, or by 0."""
 
-    quantile: Quantile
+    first: Quantile
+    second: Quantile
     stratified: bool = False
     equal: float = 0.0
+    zero: float | None = None
 
     count: ClassVar[int] = 2
     boundaries: ClassVar[None] = None
 
     def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers of n samples: two for the times, and one that chooses the equal pairs."""
+        """Shape of the uniform numbers of n samples: two for the times, and one that chooses what to replace."""
         return (3, 2, n) if self.stratified else (3, n)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
         """Return the larger times and the smaller times."""
         if self.stratified:
             place, stratum, n = _in_strata(u, order, xp)
-            # Exact, so that equal = 0.75 gives 48 equal pairs of 64, never 47 or 49.
-            is_equal = _below_one(place[2], xp) < n * self.equal - stratum[2]
-            u = (stratum + place) / n
+            u, chosen, start = (stratum + place) / n, _below_one(place[2], xp), stratum[2]
         else:
-            is_equal = _below_one(u[2], xp) < self.equal
-        first, second = (self.quantile.at(u[i], xp, special) for i in range(2))
-        t = xp.maximum(first, second)
-        return t, xp.where(is_equal, t, xp.minimum(first, second))
+            n, chosen, start = 1, _below_one(u[2], xp), 0
+        first, second = self.first.at(u[0], xp, special), self.second.at(u[1], xp, special)
+        t, r = xp.maximum(first, second), xp.minimum(first, second)
+        # The equal pairs lie at the lower end of (0, n), and the zeros at its upper end. Thus both numbers of strata
+        # are right to the unit. The differences are exact: equal = 0.75 gives 48 pairs of 64, never 47 or 49.
+        if self.zero is not None:
+            r = xp.where(chosen >= n - n * self.zero - start, 0.0, r)
+        return t, xp.where(chosen < n * self.equal - start, t, r)
 
 
 def _in_strata(u: Any, order: Any, xp: Any) -> tuple[Any, Any, int]:

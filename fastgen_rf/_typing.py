@@ -91,6 +91,8 @@ class PairOptions(DrawOptions, total=False):
     """Keywords of ``sample_timestep_pairs``."""
 
     equal: float
+    zero: float
+    r_cfg: TimestepConfig | None
 
 
 class ListOptions(Placement, total=False):

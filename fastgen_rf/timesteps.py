@@ -178,6 +178,8 @@ def sample_timestep_pairs(
     device: None = None,
     dtype: npt.DTypeLike | None = None,
     equal: float = 0.75,
+    zero: float = 0.0,
+    r_cfg: TimestepConfig | None = None,
     stratified: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
@@ -190,6 +192,8 @@ def sample_timestep_pairs(
     device: TorchDevice,
     dtype: Any = None,
     equal: float = 0.75,
+    zero: float = 0.0,
+    r_cfg: TimestepConfig | None = None,
     stratified: bool = False,
 ) -> tuple[Tensor, Tensor]: ...
 @overload
@@ -201,43 +205,50 @@ def sample_timestep_pairs(
     cfg: TimestepConfig,
     *,
     equal: float = 0.75,
+    zero: float = 0.0,
+    r_cfg: TimestepConfig | None = None,
     rng: Any = None,
     xp: Any = None,
     device: Any = None,
     dtype: Any = None,
     stratified: bool = False,
 ) -> tuple[Any, Any]:
-    """Draw n pairs of times for flow maps: ``t, r = max(Q(U), Q(V)), min(Q(U), Q(V))``, or r = t in a share of them.
+    """Sample n pairs of times for flow maps: ``t, r = max(Q(U), Q(V)), min(Q(U), Q(V))``, some with r = t or r = 0.
 
-    An average velocity that steps from t to r is trained on such pairs, and on r = t, where it is the velocity itself:
-    MeanFlow (arXiv:2505.13447). Which samples have r = t is decided for each on its own, independently of U and V.
+    An average velocity from t to r is trained on such pairs. On pairs with r = t it is the velocity itself: MeanFlow
+    (arXiv:2505.13447). On pairs with r = 0 it maps t to data in one step. For each sample, a uniform number that is
+    independent of U and V decides whether r is replaced by t or by 0.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of t and of r: ``(B, F)`` for a pair per frame. Static under ``jax.jit``.
+        Number of pairs, or the shape of t and of r: ``(B, F)`` for a pair per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law of either draw, as in :func:`sample_timesteps`.
+        Timestep distribution, as in :func:`sample_timesteps`.
     equal : float
-        Probability, in [0, 1], that r is exactly t, the larger draw; static under ``jax.jit``.
+        Probability, in [0, 1], that r is exactly t, the larger of the two times; static under ``jax.jit``.
+    zero : float
+        Probability that r is exactly 0, also where ``min_t > 0``; ``equal + zero <= 1``. Static under ``jax.jit``.
+    r_cfg : SampleTimestepConfig, optional
+        Distribution of the second time, cfg if None. As before, t is the larger and r the smaller of the two.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     stratified : bool
-        Whether both draws are stratified, each on its own, and r = t in ``n equal`` of the pairs, rounded up or down
-        at random with that mean; which ones is random.
+        Whether the two times are stratified, each on its own, and r = t in ``n equal`` of the pairs and r = 0 in
+        ``n zero`` of them. Both numbers are rounded up or down at random without bias. Which pairs is random.
 
     Returns
     -------
     t, r : arrays, shape (n,) or n
-        ``min_t <= r <= t <= max_t`` as real numbers, in every dtype. A law with atoms, and rounding to a narrow dtype,
-        make r = t in some pairs more.
+        ``r <= t``, inside the bounds of the two distributions in every dtype, except that r may be 0. Discrete
+        distributions, clamping and rounding to a narrow dtype make more pairs with r = t.
 
     Raises
     ------
     TypeError
-        If equal is no number (a bool and an array are none), and as :func:`sample_timesteps`.
+        If equal or zero is not a number (a bool and an array are not), and as :func:`sample_timesteps`.
     ValueError
-        If equal lies outside [0, 1], and as :func:`sample_timesteps`.
+        If equal, zero or their sum lies outside [0, 1], and as :func:`sample_timesteps`.
 
     See Also
     --------
@@ -246,21 +257,24 @@ def sample_timestep_pairs(
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
-    >>> t, r = sample_timestep_pairs(4, cfg, rng=np.random.default_rng(0), stratified=True)
+    >>> t, r = sample_timestep_pairs(4, cfg, equal=0.5, zero=0.25, rng=np.random.default_rng(0), stratified=True)
     >>> t, r
     (array([0.65892196, 0.98280054, 0.70355546, 0.25462365], dtype=float32),
-     array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
+     array([0.65892196, 0.98280054, 0.        , 0.00168326], dtype=float32))
     """
-    config = checked_config(cfg)
-    share = plain(equal)
-    if not is_real(share):
-        raise TypeError(f"equal must be a number in [0, 1], got {shown(equal)}")
-    if not lies_in(share, 0, 1):  # NaN fails too
-        raise ValueError(f"equal must lie in [0, 1], got {shown(equal)}")
+    first = checked_config(cfg)
+    second = first if r_cfg is None else checked_config(r_cfg, "r_cfg")
+    share_equal, share_zero = _probability(equal, "equal"), _probability(zero, "zero")
+    if not lies_in(share_equal + share_zero, 0, 1):
+        raise ValueError(
+            f"equal + zero must be at most 1, got equal={shown(equal)} (its default is 0.75) and zero={shown(zero)}"
+        )
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(share))
-    t, r = backend.sample(shape, pairs, rng, device, dtype)
+    quantiles = [_quantile(config, backend, dtype) for config in (first, second)]
+    # A number whose value a trace leaves open may be positive.
+    zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
+    t, r = backend.sample(shape, Pairs(*quantiles, stratified, share_equal, zeros), rng, device, dtype)
     return t, r
 
 
@@ -393,6 +407,15 @@ def sample_from_t_list(
 
 def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
     return Quantile(config, *bounds(config, backend, dtype))
+
+
+def _probability(value: Any, name: str) -> float:
+    number = plain(value)
+    if not is_real(number):
+        raise TypeError(f"{name} must be a number in [0, 1], got {shown(value)}")
+    if not lies_in(number, 0, 1):  # NaN fails too.
+        raise ValueError(f"{name} must lie in [0, 1], got {shown(value)}")
+    return float(number)
 
 
 def _check_stratified(stratified: Any) -> None:

@@ -103,6 +103,7 @@ def invalid(xp: Any, kind: str) -> list[Any]:
         "some t_list": [value for value in NO_T_LISTS if value is not None],
         "bound": [*NO_NUMBERS, *NO_FINITE, -0.1, 1.0, np.float32(2)],
         "cfg": [*NO_NUMBERS],
+        "r_cfg": [value for value in NO_NUMBERS if value is not None],
         "n": [*NO_INTEGERS, -1, np.int8(-1), (2, -1), (2, 1.5), (2, True), [2, 3], ((2,),), 10**30, (2**40, 2**40)],
         "steps": [*NO_INTEGERS, 0, -3],
         "max_t": [*NO_POSITIVE, 1.5],
@@ -134,6 +135,7 @@ FIRST, SECOND, TIME, LEVEL = ("first", twos), ("second", twos), ("time of arrays
 POSITIVE, FINITE, FLAG = ("positive", 2.0), ("finite", 0.5), ("flag", False)
 FROM, TO = ("name", "x0"), ("name", "eps")
 CFG = ("cfg", rf.SampleTimestepConfig(truncate=True))
+R_CFG = ("r_cfg", rf.SampleTimestepConfig())
 SAMPLER = {
     "n": ("n", 3),
     "rng": ("rng", 0),
@@ -164,6 +166,10 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.timestep_density, {"t": ("time of a density", 0.5), "cfg": CFG}),
     (rf.sample_timesteps, {**SAMPLER, "cfg": CFG, "stratified": FLAG}),
     (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "stratified": FLAG, "equal": ("share", 0.5)}),
+    (
+        rf.sample_timestep_pairs,
+        {**SAMPLER, "cfg": CFG, "zero": ("share", 0.25), "r_cfg": R_CFG},
+    ),
     (rf.sample_from_t_list, {**SAMPLER, "t_list": ("t_list", (1.0, 0.5, 0.0)), "return_index": FLAG}),
     (rf.SampleTimestepConfig, {"min_t": ("bound", 0.1), "max_t": ("max_t", 0.9), "p_mean": FINITE, "p_std": POSITIVE}),
     (

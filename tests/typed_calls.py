@@ -49,6 +49,8 @@ def places(latents: torch.Tensor, key: jax.Array, sharding: jax.sharding.Shardin
     assert_type(sample_timesteps(latents.shape[:1], CONFIG, rng=0, device=here, stratified=True), torch.Tensor)
     assert_type(sample_timesteps(4, CONFIG, rng=host, device=torch.device("cuda")), torch.Tensor)
     assert_type(sample_timestep_pairs(4, CONFIG, equal=0.5, device=here), tuple[torch.Tensor, torch.Tensor])
+    assert_type(sample_timestep_pairs(4, CONFIG, zero=0.1, r_cfg=CONFIG, rng=key), tuple[jax.Array, jax.Array])
+    assert_type(sample_timestep_pairs(4, CONFIG, rng=host, r_cfg=None), tuple[npt.NDArray[Any], npt.NDArray[Any]])
     assert_type(sample_from_t_list(4, make_t_list(4), device=here), torch.Tensor)
     assert_type(sample_timesteps(4, CONFIG, rng=key, device=sharding), jax.Array)
     assert_type(sample_timesteps(4, CONFIG, rng=host, device=sharding), Any)

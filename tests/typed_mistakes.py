@@ -51,6 +51,7 @@ def keywords(x: torch.Tensor, t: torch.Tensor, generator: torch.Generator) -> No
     sample_timesteps(4, CONFIG, generator)  # type: ignore[call-overload]
     sample_timesteps(4, CONFIG, rng=generator, stratify=True)  # type: ignore[call-overload]
     sample_timestep_pairs(4, CONFIG, rng=generator, equals=0.5)  # type: ignore[call-overload]
+    sample_timestep_pairs(4, CONFIG, rng=generator, r_cfg="shifted")  # type: ignore[call-overload]
     sample_from_t_list(4, [1.0, 0.0], rng=generator, stratified=True)  # type: ignore[call-overload]
     SampleTimestepConfig(p_meen=0.0)  # type: ignore[call-arg]
     SampleTimestepConfig(shift="5")  # type: ignore[arg-type]

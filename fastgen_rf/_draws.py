@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig
@@ -41,8 +41,8 @@ class Times:
     quantile: Quantile
     stratified: bool = False
 
-    count: ClassVar[int] = 1
-    boundaries: ClassVar[None] = None
+    count = 1
+    boundaries = None
 
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of the uniform numbers of n samples."""
@@ -66,8 +66,8 @@ class Pairs:
     equal: float = 0.0
     zero: float | None = None
 
-    count: ClassVar[int] = 2
-    boundaries: ClassVar[None] = None
+    count = 2
+    boundaries = None
 
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of the uniform numbers of n samples: two for the times, and one that chooses what to replace."""
@@ -109,8 +109,8 @@ class Index:
 
     k: int
 
-    count: ClassVar[int] = 1
-    stratified: ClassVar[bool] = False
+    count = 1
+    stratified = False
 
     @property
     def boundaries(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The distribution of a law's timesteps as a function: its quantiles and its density, for arrays and floats."""
+"""The quantile function and the density of a timestep distribution, for arrays and floats."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ __all__ = ["timestep_density", "timestep_quantile"]
 
 
 def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
-    """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
+    """Return the inverse CDF of a timestep distribution: ``t = Q(u)``, where a share u of the timesteps is below t.
 
-    :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
-    between frameworks. It is differentiable in u for 0 < u < 1, but not at u = 0 and u = 1.
+    :func:`sample_timesteps` applies this function to the uniform numbers of a generator. Here u may be quasi-random,
+    stratified or shared between frameworks. It is differentiable in u for 0 < u < 1, but not at u = 0 and u = 1.
 
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped, and floats within 1e-12 of the ends are clamped.
-        An array must be NumPy's, PyTorch's, JAX's or CuPy's, on a device with float64: other namespaces have no special
-        functions.
+        Probabilities in [0, 1]. Arrays are clipped to [0, 1], and so are floats within 1e-12 of it. An array must be
+        one of NumPy, PyTorch, JAX or CuPy, because other namespaces have no special functions, and its device must
+        have float64.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
 
     Returns
     -------
     float or array, the shape of u
-        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded inward to u's dtype; non-decreasing in u, save
-        for the last bit in float64.
+        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded to the nearest value of u's dtype inside these
+        bounds. They are non-decreasing in u, except for the last bit in float64.
 
     Raises
     ------
     TypeError
-        If u is neither a float nor a real floating array, its framework has no special functions, or its device no
-        float64; if cfg lacks an attribute.
+        If u is neither a float nor a real floating array, its framework has no special functions, its device has no
+        float64, or cfg lacks an attribute.
     ValueError
         If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
         ``[min_t, max_t]``.
 
     See Also
     --------
-    sample_timesteps : The same on a framework's uniform numbers.
+    sample_timesteps : Apply it to the uniform numbers of a generator.
     timestep_density : The density.
 
     Examples
@@ -92,36 +92,35 @@ class DifferentiableQuantile(Quantile):
 
 
 def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
-    """Return the density at t of the law of cfg: what an importance weight divides by.
+    """Return the density at t of a timestep distribution, by which an importance weight divides.
 
     It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
 
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time; an array must lie on a device with float64.
+        Time. The device of an array must have float64.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
 
     Returns
     -------
     float or array, the shape of t
-        The density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
+        Density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
 
     Raises
     ------
     TypeError
-        If t is neither a float nor a real floating array, or lies on a device without float64; if cfg lacks an
-        attribute.
+        If t is neither a float nor a real floating array, its device has no float64, or cfg lacks an attribute.
     ValueError
-        If the law has no density: ``"polynomial"``, which is discrete, and, unless ``truncate=True``, ``"shifted"`` and
-        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is a float that is not finite, or a field of cfg is
-        out of range.
+        If the distribution has no density: ``"polynomial"`` is discrete, and ``"shifted"`` and
+        ``"shifted_logitnormal"`` have a point mass at a bound unless ``truncate=True``. If t is a float that is not
+        finite, or a field of cfg is out of range.
 
     See Also
     --------
-    timestep_quantile : The inverse distribution function.
+    timestep_quantile : The inverse CDF.
 
     Examples
     --------

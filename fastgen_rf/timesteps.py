@@ -1,6 +1,6 @@
 """Training timesteps: the samplers.
 
-A timestep is ``t = Q(u)``: a backend supplies ``u``, uniform on (0, 1) in float64, and the special functions of ``u``;
+A timestep is ``t = Q(u)``. A backend supplies ``u``, uniform on (0, 1) in float64, and special functions.
 :mod:`fastgen_rf._distributions` contains the functions Q, and :mod:`fastgen_rf._draws` computes times and pairs of
 times with them. ``t`` is clipped in float64 to the smallest and the largest value of the dtype in ``[min_t, max_t]``.
 """
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
@@ -21,21 +19,27 @@ from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import (
     AnyNamespace,
-    Array,
-    DrawOptions,
     KeyT,
-    ListOptions,
+    ListKeywords,
+    ListKeywordsOnHost,
+    ListKeywordsOnTorchDevice,
     NewT_co,
-    PairOptions,
+    PairKeywords,
+    PairKeywordsOnHost,
+    PairKeywordsOnTorchDevice,
     Placement,
     Size,
     TensorGenerator,
+    TimeKeywords,
+    TimeKeywordsOnHost,
+    TimeKeywordsOnTorchDevice,
+    TimeList,
     TimestepConfig,
 )
 from fastgen_rf.backends import Backend, backend_for_draws, of_one_framework
 
 if TYPE_CHECKING:
-    from fastgen_rf._typing import Tensor, TorchDevice
+    from fastgen_rf._typing import Tensor
 
 __all__ = [
     "SampleTimestepConfig",
@@ -47,41 +51,23 @@ __all__ = [
 
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[TimeKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[TimeKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[TimeKeywords]
 ) -> KeyT: ...
 @overload
-def sample_timesteps(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    stratified: bool = False,
-) -> npt.NDArray[Any]: ...
+def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnHost]) -> npt.NDArray[Any]: ...
+@overload
+def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnTorchDevice]) -> Tensor: ...
 @overload
 def sample_timesteps(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    stratified: bool = False,
-) -> Tensor: ...
-@overload
-def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[TimeKeywords]
 ) -> Any: ...
 def sample_timesteps(
     n: Size,
@@ -93,55 +79,58 @@ def sample_timesteps(
     dtype: Any = None,
     stratified: bool = False,
 ) -> Any:
-    """Draw n training timesteps from the law that cfg names: ``t = Q(U)``, U uniform on (0, 1).
+    """Sample n training timesteps from the distribution that cfg describes: ``t = Q(U)``, with U uniform on (0, 1).
 
-    Drawn in float64 by the framework's own generator on its own device, and rounded inward: to the nearest value of
-    dtype, or to its neighbour inside where the nearest lies outside ``[min_t, max_t]``.
+    The framework's own generator draws U in float64 on its own device. The result is rounded to the nearest value of
+    dtype inside ``[min_t, max_t]``.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
+        Number of timesteps, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
     rng : generator, key, int or None
-        The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
-        ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
-        ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator with another framework's xp,
-        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere; in a
-        function that JAX traces it would be read only once, and raises.
+        Source of randomness of the framework: a ``torch.Generator`` or None (the global one); a JAX key, which is
+        required and consumed once; a ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``,
+        or None for fresh entropy with ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator
+        with another framework's xp, device or dtype draws on the host and moves the result, which synchronizes. It
+        gives the same stream on every framework. In a function that JAX traces it is a TypeError, because it would be
+        read only once.
     xp : namespace, optional
-        ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace, where nothing else names one.
+        ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace. Needed only if rng, device and
+        dtype do not identify the framework.
     device : optional
-        A device of the framework (for JAX a sharding too) or its name; the generator's or the default one if None.
+        A device of the framework (for JAX also a sharding) or its name. If None, the generator's device or the default
+        one.
     dtype : optional
-        A real floating dtype of the framework, NumPy's or ml_dtypes' of the same name, or that name, such as
-        ``"bfloat16"``; float32 if None.
+        A real floating dtype of the framework, the dtype of NumPy or ml_dtypes with that name, or the name itself, such
+        as ``"bfloat16"``; float32 if None.
     stratified : bool
-        Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
-        range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.
-        A shape has as many parts as elements.
+        Whether each of n equal parts of (0, 1) contains one U, in random order. The batch then covers the whole range
+        of times, and the mean of a smooth function of t over the batch varies far less. Each single t still follows the
+        distribution. For a shape, n is the number of elements.
 
     Returns
     -------
     array, shape (n,) or n
-        Timesteps in ``[min_t, max_t]`` as real numbers, in every dtype.
+        Timesteps that lie in ``[min_t, max_t]`` exactly, in every dtype.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
-        device and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
+        If n is neither an integer nor a tuple of integers, stratified is not a bool, cfg lacks an attribute, rng, xp,
+        device and dtype identify no framework or two, or rng is a NumPy generator in a function that JAX traces.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
 
     See Also
     --------
-    SampleTimestepConfig : The laws.
-    sample_from_t_list : Draw a student's rungs.
-    timestep_quantile : The law at your own u.
+    SampleTimestepConfig : The distributions.
+    sample_from_t_list : Sample entries of a t_list.
+    timestep_quantile : The same function of your own u.
 
     Examples
     --------
@@ -158,47 +147,27 @@ def sample_timesteps(
 
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairKeywords]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairKeywords]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairKeywords]
 ) -> tuple[KeyT, KeyT]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    equal: float = 0.75,
-    zero: float = 0.0,
-    r_cfg: TimestepConfig | None = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnHost]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    equal: float = 0.75,
-    zero: float = 0.0,
-    r_cfg: TimestepConfig | None = None,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnTorchDevice]
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairKeywords]
 ) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
     n: Size,
@@ -271,61 +240,43 @@ def sample_timestep_pairs(
         )
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    quantiles = [_quantile(config, backend, dtype) for config in (first, second)]
+    quantile, r_quantile = _quantile(first, backend, dtype), _quantile(second, backend, dtype)
     # A number whose value a trace leaves open may be positive.
     zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
-    t, r = backend.sample(shape, Pairs(*quantiles, stratified, share_equal, zeros), rng, device, dtype)
+    t, r = backend.sample(shape, Pairs(quantile, r_quantile, stratified, share_equal, zeros), rng, device, dtype)
     return t, r
 
 
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: AnyNamespace[NewT_co],
-    **options: Unpack[ListOptions],
+    **options: Unpack[ListKeywords],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: TensorGenerator[NewT_co],
     xp: None = None,
-    **options: Unpack[ListOptions],
+    **options: Unpack[ListKeywords],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: Size, t_list: Sequence[float] | Array, *, rng: KeyT, xp: None = None, **options: Unpack[ListOptions]
+    n: Size, t_list: TimeList, *, rng: KeyT, xp: None = None, **options: Unpack[ListKeywords]
 ) -> KeyT: ...
 @overload
-def sample_from_t_list(
-    n: Size,
-    t_list: Sequence[float] | Array,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    return_index: Literal[False] = False,
-) -> npt.NDArray[Any]: ...
+def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnHost]) -> npt.NDArray[Any]: ...
+@overload
+def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnTorchDevice]) -> Tensor: ...
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
-) -> Tensor: ...
-@overload
-def sample_from_t_list(
-    n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -335,7 +286,7 @@ def sample_from_t_list(
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -344,7 +295,7 @@ def sample_from_t_list(
 ) -> Any: ...
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -352,41 +303,41 @@ def sample_from_t_list(
     dtype: Any = None,
     return_index: bool = False,
 ) -> Any:
-    """Draw n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
+    """Sample n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of the result; static under ``jax.jit``.
+        Number of entries, or the shape of the result. Static under ``jax.jit``.
     t_list : sequence of float or array
-        At least two times, strictly descending from at most 1 to 0. An array of any framework is read on the host, so
-        it is static: under ``jax.jit`` and ``torch.compile`` it must not depend on an argument that is traced.
+        At least two times, strictly descending from at most 1 to 0. The values of an array are read on the host. Under
+        ``jax.jit`` and ``torch.compile`` the array must not depend on an argument that is traced.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     return_index : bool
-        Whether to return the index into t_list of each drawn entry as well.
+        Whether to return the index into t_list of each entry as well.
 
     Returns
     -------
     array, shape (n,) or n
-        Entries, each rounded to the nearest value of dtype, or to the largest below 1 where that would make it 1.
+        Entries, each rounded to the nearest value of dtype, but not up to 1.
     array of int32, shape (n,) or n
-        Only with ``return_index=True``: the index that was drawn, uniform on all but the last, also where dtype cannot
-        tell some of the entries apart.
+        Only with ``return_index=True``: the index of each entry, uniform on all but the last, also where entries are
+        equal after rounding to dtype.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, an entry is no number or has no value yet (a tracer),
-        return_index is no bool, or rng, xp, device and dtype name no framework or two. If a NumPy generator would
-        draw in a function that JAX traces.
+        If n is neither an integer nor a tuple of integers, an entry is not a number or is a tracer, return_index is not
+        a bool, rng, xp, device and dtype identify no framework or two, or rng is a NumPy generator in a function that
+        JAX traces.
     ValueError
-        If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
+        If n is negative, t_list is not strictly descending from at most 1 to 0, or rng and device disagree.
 
     See Also
     --------
     make_t_list : Make a t_list.
-    sample_timesteps : Draw from a law.
+    sample_timesteps : Sample from a distribution.
 
     Examples
     --------
@@ -400,7 +351,7 @@ def sample_from_t_list(
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (index,) = backend.sample(shape, Index(len(entries) - 1), rng, device, backend.xp.int32)
-    # Rounded in Python, the entries have the same bits on every framework.
+    # The entries are rounded in Python, so that they have the same bits on every framework.
     t = backend.take(rounded_entries(entries[:-1], *backend.finfo(dtype)), index, dtype)
     return (t, index) if return_index else t
 

@@ -1,16 +1,17 @@
-"""The config of a timestep law: its fields, and the checks that they and a foreign object in its place must pass."""
+"""The config of a timestep distribution: its fields, their checks, and the conversion of other objects to a config."""
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from fastgen_rf._laws import LAWS
+from fastgen_rf._distributions import DISTRIBUTIONS
 from fastgen_rf._numbers import finite
-from fastgen_rf._tracing import shown
+from fastgen_rf._tracing import is_traced, shown
 from fastgen_rf.backends import check_plain, of_one_framework
 
 if TYPE_CHECKING:
@@ -21,51 +22,54 @@ else:
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_t_list"]
 
-_MODE_SCALE_LIMIT = 2 / (math.pi - 2)  # beyond it the map of "mode" turns back
+# Above this limit the quantile function of "mode" is not monotonic.
+_MODE_SCALE_LIMIT = 2 / (math.pi - 2)
 
 
 @dataclass(frozen=True)
 class SampleTimestepConfig:
-    """The law of the training timesteps, with the fields of ``modelopt.torch.fastgen``'s class of that name, and more.
+    """A distribution of training timesteps.
 
-    Frozen and hashable, so it serves as a static argument of ``jax.jit``. Writing ``U`` for a uniform and ``Z`` for a
-    standard normal variable, and ``[y]`` for ``y (max_t - min_t) + min_t``:
+    It has the fields of the class of the same name in ``modelopt.torch.fastgen``, and more. It is frozen and hashable,
+    so that it can be a static argument of ``jax.jit``. In the table, ``U`` is a uniform variable, ``Z`` is a standard
+    normal variable, and ``[y]`` stands for ``y (max_t - min_t) + min_t``:
 
     ========================== =======================================================================================
     ``time_dist_type``         t
     ========================== =======================================================================================
     ``"uniform"``              ``[U]``
-    ``"logitnormal"``          ``[sigmoid(Z p_std + p_mean)]`` (SD3, Flux; EDM's law, log-normal in sigma)
-    ``"lognormal"``            ``exp(Z p_std + p_mean)`` truncated to ``[min_t, max_t]``, as t (FastGen; not EDM's law)
+    ``"logitnormal"``          ``[sigmoid(Z p_std + p_mean)]`` (SD3; EDM's log-normal sigma)
+    ``"lognormal"``            ``exp(Z p_std + p_mean)`` truncated to ``[min_t, max_t]``; not EDM's
     ``"shifted"``              ``u = [U]``, then ``shift u / (1 + (shift - 1) u)``, clamped (Wan 2.2)
     ``"polynomial"``           one of the 1000 points of ``linspace(min_t, max_t, 1000)``
     ``"shifted_logitnormal"``  the ``"logitnormal"`` draw, shifted and clamped as ``"shifted"`` is
     ``"mode"``                 ``[U - mode_scale (sin(pi U / 2)**2 - U)]`` (SD3)
     ``"cosmap"``               ``[1 - 1 / (tan(pi U / 2) + 1)]`` (SD3)
-    ``"beta"``                 ``[B]``, B of the law Beta(beta_a, beta_b) (pi0)
+    ``"beta"``                 ``[B]``, B from Beta(beta_a, beta_b) (pi0)
     ``"loguniform"``           ``exp`` of a uniform variable on ``[log(min_t), log(max_t)]``
     ========================== =======================================================================================
 
     Parameters
     ----------
     time_dist_type : str
-        One of the laws above.
+        One of the distributions above.
     min_t, max_t : float
         Every t lies in ``[min_t, max_t]``, ``0 <= min_t < max_t <= 1``; ``min_t > 0`` for ``"loguniform"``.
     shift : float
-        Positive; above 1 it favours noise, below 1 data. Used by ``"shifted"`` and ``"shifted_logitnormal"``.
+        Positive. A shift above 1 favors noise, below 1 data. Used by ``"shifted"`` and ``"shifted_logitnormal"``.
     p_mean, p_std : float
-        Mean and (positive) standard deviation of the normal variable of the laws with ``normal`` in their names.
+        Mean and (positive) standard deviation of the normal variable in the distributions with
+        ``normal`` in their names.
     t_list : sequence of float or array of any framework, optional
-        The rungs of a multi-step student, strictly descending from at most 1 to 0. Read on the host, as configuration
-        is, and stored as a tuple of floats.
+        Timesteps of a multi-step student, strictly descending from at most 1 to 0. They are read on the host and stored
+        as a tuple of floats.
     truncate : bool
-        Whether the law is taken on its natural support, without ``[...]`` and clamp, and conditioned on
-        ``[min_t, max_t]`` instead, exactly and without rejection.
+        Whether to take the distribution on its natural support, without ``[...]`` and without clamping, and to
+        condition it on ``[min_t, max_t]``. This is exact and needs no rejection.
     mode_scale : float
-        Strength of ``"mode"``, ``-1 < mode_scale < 2 / (pi - 2)``: above 0 it favours the middle, below the ends.
+        Strength of ``"mode"``, ``-1 < mode_scale < 2 / (pi - 2)``: above 0 it favors the middle, below 0 the ends.
     beta_a, beta_b : float
-        Parameters of ``"beta"``, positive, one of them 1; ``beta_a > 1`` favours noise.
+        Parameters of ``"beta"``: positive, and one of them is 1. ``beta_a > 1`` favors noise.
 
     Raises
     ------
@@ -95,10 +99,10 @@ class SampleTimestepConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.time_dist_type, str):
             raise TypeError(f"time_dist_type must be a string, got {shown(self.time_dist_type)}")
-        if self.time_dist_type not in LAWS:
-            raise ValueError(f"time_dist_type must be one of {', '.join(LAWS)}, got {self.time_dist_type!r}")
+        if self.time_dist_type not in DISTRIBUTIONS:
+            raise ValueError(f"time_dist_type must be one of {', '.join(DISTRIBUTIONS)}, got {self.time_dist_type!r}")
         for name in ("min_t", "max_t", "shift", "p_mean", "p_std", "mode_scale", "beta_a", "beta_b"):
-            object.__setattr__(self, name, finite(getattr(self, name), name))  # NumPy's float32 and Fractions, too
+            object.__setattr__(self, name, finite(getattr(self, name), name))
         if not 0 <= self.min_t < self.max_t <= 1:
             raise ValueError(
                 f"min_t and max_t must satisfy 0 <= min_t < max_t <= 1, got {self.min_t!r} and {self.max_t!r}"
@@ -123,44 +127,71 @@ class SampleTimestepConfig:
 
 _REQUIRED = ("time_dist_type", "min_t", "max_t")
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
+_NEEDED: dict[str, tuple[str, ...]] = {
+    name: (*_REQUIRED, *distribution.uses) for name, distribution in DISTRIBUTIONS.items()
+}
 
 
-def checked_config(cfg: Any) -> SampleTimestepConfig:
-    """``cfg`` as our own config: checked, hashable, with defaults for what a foreign one lacks and need not have."""
+def checked_config(cfg: Any, argument: str = "cfg") -> SampleTimestepConfig:
+    """Return the value of ``argument`` as a SampleTimestepConfig.
+
+    Another object needs only the fields that its distribution uses. Other fields that it lacks get their defaults.
+    """
     if isinstance(cfg, SampleTimestepConfig):
         return cfg
-    if isinstance(cfg, type):  # a dataclass has its defaults as attributes
-        raise TypeError(f"cfg must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
-    law = getattr(cfg, "time_dist_type", None)
-    needed = (*_REQUIRED, *(LAWS[law].uses if isinstance(law, str) and law in LAWS else ()))
-    missing = [name for name in needed if not hasattr(cfg, name)]
-    if missing:
-        if isinstance(cfg, Mapping):
-            raise TypeError(
-                f"cfg must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
-            )
-        if isinstance(cfg, str):
-            raise TypeError(f"cfg must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
-        user = "every timestep distribution" if missing[0] in _REQUIRED else f"time_dist_type={law!r}"
-        raise TypeError(
-            f"cfg has no attribute {missing[0]!r}, required for {user}: pass a SampleTimestepConfig or an object with "
-            f"its attributes, got {shown(cfg)}"
+    if isinstance(cfg, type):  # A dataclass has its defaults as attributes.
+        raise TypeError(f"{argument} must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
+    name = getattr(cfg, "time_dist_type", None)
+    needed = _NEEDED.get(name, _REQUIRED) if isinstance(name, str) else _REQUIRED
+    # Fields that the distribution does not use are looked up only among the attributes of the object itself, because
+    # the lookup of an attribute that a pydantic model lacks takes 2 us.
+    own = _FIELDS if is_traced() else getattr(cfg, "__dict__", ())
+    given: dict[str, Any] = {}
+    for field in _FIELDS:
+        if field in needed or field in own or field == "truncate":
+            value = getattr(cfg, field, _MISSING)
+            if value is _MISSING and field in needed:
+                raise _no_config(cfg, argument, field, name)
+            if field in needed or (value is not None and value is not _MISSING):
+                given[field] = value
+    if given.get("t_list") is not None:
+        given["t_list"] = checked_t_list(given["t_list"])
+    if is_traced() or not _PLAIN.issuperset(map(type, given.values())):
+        return SampleTimestepConfig(**given)
+    return _kept(**given)
+
+
+_MISSING = object()
+_PLAIN = {float, int, bool, str, tuple}
+_kept = functools.lru_cache(maxsize=256, typed=True)(SampleTimestepConfig)
+
+
+def _no_config(cfg: Any, argument: str, missing: str, name: Any) -> TypeError:
+    """Error for an object that lacks the attribute ``missing``."""
+    if isinstance(cfg, Mapping):
+        return TypeError(
+            f"{argument} must be a SampleTimestepConfig, got a {type(cfg).__name__}: pass SampleTimestepConfig(**cfg)"
         )
-    given: dict[str, Any] = {name: getattr(cfg, name, None) for name in _FIELDS}
-    return SampleTimestepConfig(**{name: x for name, x in given.items() if name in needed or x is not None})
+    if isinstance(cfg, str):
+        return TypeError(f"{argument} must be a SampleTimestepConfig, got a string: pass SampleTimestepConfig({cfg!r})")
+    user = "every timestep distribution" if missing in _REQUIRED else f"time_dist_type={name!r}"
+    return TypeError(
+        f"{argument} has no attribute {missing!r}, required for {user}: pass a SampleTimestepConfig or an object with "
+        f"its attributes, got {shown(cfg)}"
+    )
 
 
 def checked_t_list(t_list: Any) -> tuple[float, ...]:
-    """``t_list`` as a tuple of floats, strictly descending from at most 1 to 0; an array's values are read."""
+    """Return ``t_list`` as a tuple of floats that descend strictly from at most 1 to 0. Values of arrays are read."""
     given = _read(t_list)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
         raise TypeError(f"t_list must be a sequence of floats, got {shown(t_list)}")
     entries = tuple(given)
     if set(map(type, entries)) != {float}:
         entries = tuple(finite(_read(entry), "each entry of t_list") for entry in entries)
-    # As keys, numbers that change from call to call become constants of a trace by Dynamo.
+    # In a trace by Dynamo, numbers that change from call to call become constants when they are keys of a dictionary.
     different = tuple(dict.fromkeys(entries))
-    # NaN fails here, too. Dynamo traces map several times faster than a generator.
+    # NaN fails here too. Dynamo traces map several times faster than a generator.
     descending = len(different) == len(entries) and all(map(operator.gt, different, different[1:]))
     if len(different) < 2 or not descending or different[0] > 1 or different[-1] != 0:
         raise ValueError(
@@ -171,20 +202,22 @@ def checked_t_list(t_list: Any) -> tuple[float, ...]:
 
 
 def _read(value: Any) -> Any:
-    """Values of an array, of whatever framework, as Python numbers; anything else unchanged."""
-    if type(value) in (float, int):  # Dynamo cannot look up an attribute of a number that differs from call to call
+    """Return the values of an array of any framework as Python numbers, and anything else unchanged."""
+    # Dynamo cannot look up an attribute of a number that differs from call to call.
+    if type(value) in (float, int):
         return value
     (array,) = of_one_framework(value)
     check_plain(array, "t_list")
     if not hasattr(array, "dtype"):
         return array
     try:
-        for convert in ("compute", "todense"):  # lazy arrays (dask, cubed) and sparse ones
+        # Lazy arrays (dask, cubed) have compute, and sparse arrays have todense.
+        for convert in ("compute", "todense"):
             array = getattr(array, convert)() if hasattr(array, convert) else array
         if hasattr(array, "tolist"):
             return array.tolist()
         return float(array) if array.shape == () else list(array)
-    except Exception as error:  # each framework has its own for a value that a trace does not have
+    except Exception as error:  # Each framework has an error of its own for a value that a trace does not have.
         raise TypeError(
             f"t_list must be a sequence of floats, got {value!r}, which cannot be read; t_list is static: "
             "make it outside the traced function, or jit with static_argnames='t_list'"

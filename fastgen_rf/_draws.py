@@ -1,38 +1,37 @@
-"""What a sampler asks of a backend: times, and pairs of times, made of uniform numbers.
+"""What a sampler draws: times, pairs of times and indices, each made of uniform numbers.
 
-Each class here is a :class:`~fastgen_rf.backends._standard.Draws`: it says how many uniform numbers n samples take, and
-makes float64 timesteps of them, inside the bounds of the dtype already. All are hashable: static arguments of
-``jax.jit``. The bounds of a dtype are found here as well.
+A class here is a :class:`~fastgen_rf.backends._standard.Draws`. It says how many uniform numbers a number of samples
+needs, and computes the samples from them in float64, inside the bounds of the dtype. All are hashable, because they are
+static arguments of ``jax.jit``. The bounds of a dtype are computed here as well.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig
-from fastgen_rf._tracing import evaluated_by_tracer
-from fastgen_rf._typing import InverseCdf
+from fastgen_rf._tracing import cached, evaluated_by_tracer
 from fastgen_rf.backends import Backend
 
-__all__ = ["Pairs", "Quantile", "Times", "bounds", "on_grid", "rounded_entries"]
+__all__ = ["Index", "Pairs", "Quantile", "Times", "bounds", "on_grid", "rounded_entries"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Quantile:
-    """A law at one config, bounded: a function of u in [0, 1]."""
+    """The quantile function of a distribution, clipped to the bounds of a dtype."""
 
-    law: InverseCdf
     config: Any
     low: float
     high: float
 
     def at(self, u: Any, xp: Any, special: Any) -> Any:
-        """Evaluate the law at ``u``, between the bounds."""
-        return xp.clip(self.law(xp.clip(u, 0.0, 1.0), self.config, xp, special), self.low, self.high)
+        """Return the timesteps at ``u`` in [0, 1]."""
+        return xp.clip(_distributions.quantile(u, self.config, xp, special), self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -42,46 +41,109 @@ class Times:
     quantile: Quantile
     stratified: bool = False
 
-    count: ClassVar[int] = 1
-    rows: ClassVar[tuple[int, ...]] = ()
+    count = 1
+    boundaries = None
 
     def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers of n samples; stratified, places and numbers that order the strata."""
-        return (*self.rows, 2, n) if self.stratified else (*self.rows, n)
+        """Shape of the uniform numbers of n samples."""
+        return (2, n) if self.stratified else (n,)
 
-    def __call__(self, u: Any, xp: Any, special: Any) -> tuple[Any, ...]:
+    def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
+        """Return the times."""
         if self.stratified:
-            place, order = u[..., 0, :], u[..., 1, :]
-            # Strata as wide as u: beside a number, integers may come out in a namespace's default dtype.
-            return self.times(place, xp.argsort(order) + 0 * place, u.shape[-1], xp, special)
-        return self.times(u, 0, 1, xp, special)
-
-    def times(self, u: Any, stratum: Any, n: Any, xp: Any, special: Any) -> tuple[Any, ...]:
-        """Times at places ``u`` in strata of n that are numbered from 0; one stratum is none."""
-        return (self.quantile.at((stratum + u) / n, xp, special),)
+            place, stratum, n = _in_strata(u, order, xp)
+            u = (stratum + place) / n
+        return (self.quantile.at(u, xp, special),)
 
 
 @dataclass(frozen=True)
-class Pairs(Times):
-    """The larger and the smaller of two independent times, or the larger one twice."""
+class Pairs:
+    """The larger and the smaller of two independent times. The smaller may be replaced by the larger, or by 0."""
 
+    first: Quantile
+    second: Quantile
+    stratified: bool = False
     equal: float = 0.0
+    zero: float | None = None
 
-    count: ClassVar[int] = 2
-    rows: ClassVar[tuple[int, ...]] = (3,)
+    count = 2
+    boundaries = None
 
-    def times(self, u: Any, stratum: Any, n: Any, xp: Any, special: Any) -> tuple[Any, ...]:
-        """The larger times and the smaller; the third row of ``u`` says where both are the larger."""
-        strata = (stratum,) * 3 if isinstance(stratum, int) else stratum
-        first, second = (self.quantile.at((strata[i] + u[i]) / n, xp, special) for i in range(2))
-        place = xp.clip(u[2], 0.0, _BELOW_ONE)  # a backend's u may round to 1
-        is_equal = place < n * self.equal - strata[2]  # exact: 48 of 64 at 0.75, never one more or less
-        t = xp.maximum(first, second)
-        return t, xp.where(is_equal, t, xp.minimum(first, second))
+    def shape(self, n: int) -> tuple[int, ...]:
+        """Shape of the uniform numbers of n samples: two for the times, and one that chooses what to replace."""
+        return (3, 2, n) if self.stratified else (3, n)
+
+    def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
+        """Return the larger times and the smaller times."""
+        if self.stratified:
+            place, stratum, n = _in_strata(u, order, xp)
+            u, chosen, start = (stratum + place) / n, _below_one(place[2], xp), stratum[2]
+        else:
+            n, chosen, start = 1, _below_one(u[2], xp), 0
+        first, second = self.first.at(u[0], xp, special), self.second.at(u[1], xp, special)
+        t, r = xp.maximum(first, second), xp.minimum(first, second)
+        # The equal pairs lie at the lower end of (0, n), and the zeros at its upper end. Thus both numbers of strata
+        # are right to the unit. The differences are exact: equal = 0.75 gives 48 pairs of 64, never 47 or 49.
+        if self.zero is not None:
+            r = xp.where(chosen >= n - n * self.zero - start, 0.0, r)
+        return t, xp.where(chosen < n * self.equal - start, t, r)
+
+
+def _in_strata(u: Any, order: Any, xp: Any) -> tuple[Any, Any, int]:
+    """Places in strata, the number of the stratum of each sample, and the number of strata."""
+    place = u[..., 0, :]
+    if order is None:
+        order = xp.argsort(u[..., 1, :])
+    # The sum makes float64 numbers of the integers. Some namespaces would divide integers in float32.
+    return place, order + 0 * place, u.shape[-1]
+
+
+def _below_one(u: Any, xp: Any) -> Any:
+    """Return ``u``, but less than 1. JAX rounds 64 random bits to a float64, which may give 1."""
+    return xp.clip(u, 0.0, _BELOW_ONE)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of one of k entries for each sample: the number of boundaries ``1/k, ..., (k-1)/k`` that are <= u."""
+
+    k: int
+
+    count = 1
+    stratified = False
+
+    @property
+    def boundaries(self) -> tuple[float, ...]:
+        """The boundaries."""
+        return _quotients(self.k)
+
+    def shape(self, n: int) -> tuple[int, ...]:
+        """Shape of the uniform numbers of n samples."""
+        return (n,)
+
+    def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
+        """Return the indices in float64.
+
+        The index is not ``floor(u k)``, because that product may round up to a whole number. Here the product only
+        finds the nearest boundary, and one comparison with this boundary decides.
+        """
+        # XLA replaces a division by a constant by a multiplication with its rounded reciprocal, which moves some
+        # boundaries by 1 ulp. The select makes an array of the divisor that XLA does not recognize as a constant.
+        divisor = xp.where(u == u, float(self.k), u)
+        nearest = xp.floor(u * self.k + 0.5)
+        index = xp.where(u < nearest / divisor, nearest - 1, nearest)
+        return (xp.clip(index, 0.0, self.k - 1.0),)
+
+
+# Dynamo takes a second to trace a loop of 1,000 steps.
+@cached
+@evaluated_by_tracer
+def _quotients(k: int) -> tuple[float, ...]:
+    return tuple(i / k for i in range(1, k))
 
 
 def bounds(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> tuple[float, float]:
-    """Outermost values of ``dtype`` inside ``[min_t, max_t]``."""
+    """Return the smallest and the largest value of ``dtype`` in ``[min_t, max_t]``."""
     eps, tiny = backend.finfo(dtype)
     low = on_grid(config.min_t, eps, tiny, math.ceil)
     high = on_grid(config.max_t, eps, tiny, math.floor)
@@ -90,7 +152,7 @@ def bounds(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> tuple[
     return low, high
 
 
-# Dynamo takes a second to trace this for 1,000 entries.
+@cached
 @evaluated_by_tracer
 def rounded_entries(entries: tuple[float, ...], eps: float, tiny: float) -> tuple[float, ...]:
     """Entries of a t_list, rounded to the nearest number of a dtype; an entry below 1 stays below 1."""
@@ -99,6 +161,6 @@ def rounded_entries(entries: tuple[float, ...], eps: float, tiny: float) -> tupl
 
 
 def on_grid(x: float, eps: float, tiny: float, rounding: Any) -> float:
-    """``x`` rounded by ``rounding`` to a number of the dtype with this spacing above 1 and smallest normal number."""
+    """Round ``x`` to a number of a dtype, given the dtype's spacing above 1 and its smallest normal number."""
     spacing = max(2.0 ** (math.frexp(x)[1] - 1), tiny) * eps
     return float(rounding(x / spacing) * spacing)

@@ -6,13 +6,14 @@ whose value is not fixed, and it turns NumPy's functions into tensor operations.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["evaluated_by_tracer", "fixed", "is_traced", "lies_in", "shown"]
+__all__ = ["cached", "evaluated_by_tracer", "fixed", "is_traced", "lies_in", "shown"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -36,6 +37,19 @@ def evaluated_by_tracer(function: FunctionT) -> FunctionT:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def cached(function: FunctionT) -> FunctionT:
+    """Keep the results of a pure function of hashable arguments.
+
+    A trace calls the function itself, because Dynamo warns about ``functools.lru_cache`` and ignores it.
+    """
+    keeping = functools.lru_cache(maxsize=256, typed=True)(function)
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments) if is_traced() else keeping(*arguments)
+
+    return call  # type: ignore[return-value]
 
 
 def fixed(value: Any) -> Any:

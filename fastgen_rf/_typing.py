@@ -1,4 +1,4 @@
-"""The types that more than one module speaks of: arrays, times, configs, names, formulas and laws.
+"""The types that more than one module speaks of: arrays, times, configs, names and formulas.
 
 Only names live here, nothing that runs. The array protocol asks for what every framework's array has
 and no more, so that ``torch.Tensor``, ``jax.Array``, ``numpy.ndarray`` and ``cupy.ndarray`` all satisfy
@@ -7,10 +7,12 @@ it and a public function returns the type that it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     # Where PyTorch is not installed, both are Any to a type checker.
@@ -69,32 +71,83 @@ class TimestepConfig(Protocol):
     def max_t(self) -> float: ...
 
 
-# Keywords of the samplers that do not tell a type checker the array that is returned
+TimeList: TypeAlias = Sequence[float] | Array
+"""A t_list as an argument."""
+
+
+# Keywords of the samplers. Those of a result of NumPy or PyTorch tell a type checker the type of the result.
 
 
 class Placement(TypedDict, total=False):
-    """Keywords of every sampler."""
+    """Keywords of every sampler, apart from rng and xp."""
 
     device: Any
     dtype: Any
 
 
-class DrawOptions(Placement, total=False):
-    """Keywords of ``sample_timesteps``."""
+class OnHost(TypedDict, total=False):
+    """Keywords of every sampler for a result of NumPy: its generator draws, and no device is given."""
+
+    rng: Required[np.random.Generator]
+    xp: None
+    device: None
+    dtype: npt.DTypeLike | None
+
+
+class OnTorchDevice(TypedDict, total=False):
+    """Keywords of every sampler for a result of PyTorch: its device is given."""
+
+    rng: int | np.random.Generator | None
+    xp: None
+    device: Required[TorchDevice]
+    dtype: Any
+
+
+class TimeOptions(TypedDict, total=False):
+    """Keywords of ``sample_timesteps`` alone."""
 
     stratified: bool
 
 
-class PairOptions(DrawOptions, total=False):
-    """Keywords of ``sample_timestep_pairs``."""
+class PairOptions(TimeOptions, total=False):
+    """Keywords of ``sample_timestep_pairs`` alone."""
 
     equal: float
+    zero: float
+    r_cfg: TimestepConfig | None
 
 
-class ListOptions(Placement, total=False):
-    """Keywords of ``sample_from_t_list`` when it returns no index."""
+class ListOptions(TypedDict, total=False):
+    """Keywords of ``sample_from_t_list`` alone, when it returns no index."""
 
     return_index: Literal[False]
+
+
+class TimeKeywords(Placement, TimeOptions): ...
+
+
+class TimeKeywordsOnHost(OnHost, TimeOptions): ...
+
+
+class TimeKeywordsOnTorchDevice(OnTorchDevice, TimeOptions): ...
+
+
+class PairKeywords(Placement, PairOptions): ...
+
+
+class PairKeywordsOnHost(OnHost, PairOptions): ...
+
+
+class PairKeywordsOnTorchDevice(OnTorchDevice, PairOptions): ...
+
+
+class ListKeywords(Placement, ListOptions): ...
+
+
+class ListKeywordsOnHost(OnHost, ListOptions): ...
+
+
+class ListKeywordsOnTorchDevice(OnTorchDevice, ListOptions): ...
 
 
 # What tells a type checker the array that a sampler returns, without a framework imported: each names its array's type.
@@ -133,6 +186,3 @@ AnyNamespace: TypeAlias = Namespace[NewT_co] | TensorNamespace[NewT_co]
 
 Size: TypeAlias = int | tuple[int, ...]
 """How many samples, or the shape of the result."""
-
-InverseCdf: TypeAlias = Callable[[Any, Any, Any, Any], Any]
-"""``law(u, config, xp, special)``: one timestep law's inverse CDF at the float64 array ``u``."""

@@ -1,4 +1,4 @@
-"""The distribution of a law's timesteps as a function: its quantiles and its density, for arrays and floats."""
+"""The quantile function and the density of a timestep distribution, for arrays and floats."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf import _laws
+from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig, checked_config
-from fastgen_rf._draws import bounds
+from fastgen_rf._draws import Quantile, bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
 from fastgen_rf._tracing import evaluated_by_tracer, fixed
@@ -20,39 +20,39 @@ __all__ = ["timestep_density", "timestep_quantile"]
 
 
 def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
-    """Invert the law of cfg: ``t = Q(u)``, the t below which a share u of the timesteps lies.
+    """Return the inverse CDF of a timestep distribution: ``t = Q(u)``, where a share u of the timesteps is below t.
 
-    :func:`sample_timesteps` is this on a backend's uniform numbers; here u may be quasi-random, stratified or shared
-    between frameworks. It is differentiable in u for 0 < u < 1, but not at u = 0 and u = 1.
+    :func:`sample_timesteps` applies this function to the uniform numbers of a generator. Here u may be quasi-random,
+    stratified or shared between frameworks. It is differentiable in u for 0 < u < 1, but not at u = 0 and u = 1.
 
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]; what an array has outside is clipped, and floats within 1e-12 of the ends are clamped.
-        An array must be NumPy's, PyTorch's, JAX's or CuPy's, on a device with float64: other namespaces have no special
-        functions.
+        Probabilities in [0, 1]. Arrays are clipped to [0, 1], and so are floats within 1e-12 of it. An array must be
+        one of NumPy, PyTorch, JAX or CuPy, because other namespaces have no special functions, and its device must
+        have float64.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
 
     Returns
     -------
     float or array, the shape of u
-        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded inward to u's dtype; non-decreasing in u, save
-        for the last bit in float64.
+        Timesteps in ``[min_t, max_t]``, computed in float64 and rounded to the nearest value of u's dtype inside these
+        bounds. They are non-decreasing in u, except for the last bit in float64.
 
     Raises
     ------
     TypeError
-        If u is neither a float nor a real floating array, its framework has no special functions, or its device no
-        float64; if cfg lacks an attribute.
+        If u is neither a float nor a real floating array, its framework has no special functions, its device has no
+        float64, or cfg lacks an attribute.
     ValueError
         If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
         ``[min_t, max_t]``.
 
     See Also
     --------
-    sample_timesteps : The same on a framework's uniform numbers.
+    sample_timesteps : Apply it to the uniform numbers of a generator.
     timestep_density : The density.
 
     Examples
@@ -66,7 +66,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     share: Any = checked_time(u, "u")
     if not isinstance(share, float):
         backend = floating_backend(share, "u")
-        quantile = Quantile(config, *bounds(config, backend, share.dtype))
+        quantile = DifferentiableQuantile(config, *bounds(config, backend, share.dtype))
         return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
     return _quantile(fixed(share), _values(config))[0] * 1.0  # type: ignore[return-value]
 
@@ -75,57 +75,52 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
 def _quantile(share: float, values: tuple[Any, ...]) -> tuple[float]:
     from scipy import special
 
-    config = _law(values)
+    config = _config_of(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
-    t: Any = Quantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    t: Any = DifferentiableQuantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
     return (float(t[0]),)
 
 
-@dataclass(frozen=True)
-class Quantile:
-    """The quantile function of a law at one config, between bounds, as a backend evaluates it."""
-
-    config: Any
-    low: float
-    high: float
+class DifferentiableQuantile(Quantile):
+    """A clipped quantile function, with the right derivative where u or t equals a bound."""
 
     def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        # clamped, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
-        t = _laws.quantile(_laws.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
-        return _laws.clamped(t, self.low, self.high, xp)
+        """Return the timesteps at any ``u``."""
+        # Selects, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
+        t = _distributions.quantile(_distributions.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
+        return _distributions.clamped(t, self.low, self.high, xp)
 
 
 def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
-    """Return the density at t of the law of cfg: what an importance weight divides by.
+    """Return the density at t of a timestep distribution, by which an importance weight divides.
 
     It integrates to 1 over ``[min_t, max_t]`` and is 0 outside.
 
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time; an array must lie on a device with float64.
+        Time. The device of an array must have float64.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
 
     Returns
     -------
     float or array, the shape of t
-        The density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
+        Density in t's dtype, computed in float64 and rounded once. It can be infinite at a bound (``"beta"``).
 
     Raises
     ------
     TypeError
-        If t is neither a float nor a real floating array, or lies on a device without float64; if cfg lacks an
-        attribute.
+        If t is neither a float nor a real floating array, its device has no float64, or cfg lacks an attribute.
     ValueError
-        If the law has no density: ``"polynomial"``, which is discrete, and, unless ``truncate=True``, ``"shifted"`` and
-        ``"shifted_logitnormal"``, whose clamp leaves an atom. If t is a float that is not finite, or a field of cfg is
-        out of range.
+        If the distribution has no density: ``"polynomial"`` is discrete, and ``"shifted"`` and
+        ``"shifted_logitnormal"`` have a point mass at a bound unless ``truncate=True``. If t is a float that is not
+        finite, or a field of cfg is out of range.
 
     See Also
     --------
-    timestep_quantile : The inverse distribution function.
+    timestep_quantile : The inverse CDF.
 
     Examples
     --------
@@ -133,10 +128,10 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     array([0.2362949 , 0.55555556, 2.55102041])
     """
     config = checked_config(cfg)
-    law = _laws.LAWS[config.time_dist_type]
-    if law.density is None:
+    distribution = _distributions.DISTRIBUTIONS[config.time_dist_type]
+    if distribution.density is None:
         raise ValueError(f"time_dist_type {config.time_dist_type!r} has no density: it is discrete")
-    if law.shifts and not config.truncate:
+    if distribution.unshifted and not config.truncate:
         raise ValueError(
             f"time_dist_type {config.time_dist_type!r} has no density because clamping puts a point mass at a bound; "
             "use truncate=True"
@@ -152,10 +147,10 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
 
 @evaluated_by_tracer
 def _density(time: float, values: tuple[Any, ...]) -> tuple[float]:
-    return (float(_laws.density(np.asarray([time]), _law(values), np)[0]),)
+    return (float(_distributions.density(np.asarray([time]), _config_of(values), np)[0]),)
 
 
-# What a law reads of its config. Dynamo passes numbers and strings to the two functions above, and no config.
+# The fields that the formulas read. Dynamo passes numbers and strings to the two functions above, but no config.
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig) if field.name != "t_list")
 
 
@@ -163,15 +158,15 @@ def _values(config: SampleTimestepConfig) -> tuple[Any, ...]:
     return tuple([fixed(getattr(config, name)) for name in _FIELDS])
 
 
-def _law(values: tuple[Any, ...]) -> SimpleNamespace:
+def _config_of(values: tuple[Any, ...]) -> SimpleNamespace:
     return SimpleNamespace(**dict(zip(_FIELDS, values, strict=True)))
 
 
 @dataclass(frozen=True)
 class Density:
-    """The density of a law at one config, as a backend evaluates it."""
+    """The density of a distribution, as a function that a backend evaluates."""
 
     config: Any
 
     def __call__(self, t: Any, xp: Any, special: Any) -> Any:
-        return _laws.density(t, self.config, xp)
+        return _distributions.density(t, self.config, xp)

@@ -1,41 +1,45 @@
 """Training timesteps: the samplers.
 
-A timestep is ``t = Q(u)``: a backend supplies ``u``, uniform on (0, 1) in float64, and the special functions of ``u``;
-:mod:`fastgen_rf._laws` has Q, and :mod:`fastgen_rf._draws` makes times and pairs of them of it. Whatever the law and
-dtype, ``t`` is bounded in float64 by the outermost values of that dtype inside ``[min_t, max_t]``.
+A timestep is ``t = Q(u)``. A backend supplies ``u``, uniform on (0, 1) in float64, and special functions.
+:mod:`fastgen_rf._distributions` contains the functions Q, and :mod:`fastgen_rf._draws` computes times and pairs of
+times with them. ``t`` is clipped in float64 to the smallest and the largest value of the dtype in ``[min_t, max_t]``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-import numpy as np
 import numpy.typing as npt
 
-from fastgen_rf import _laws
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
-from fastgen_rf._draws import Pairs, Quantile, Times, bounds, rounded_entries
+from fastgen_rf._draws import Index, Pairs, Quantile, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import (
     AnyNamespace,
-    Array,
-    DrawOptions,
     KeyT,
-    ListOptions,
+    ListKeywords,
+    ListKeywordsOnHost,
+    ListKeywordsOnTorchDevice,
     NewT_co,
-    PairOptions,
+    PairKeywords,
+    PairKeywordsOnHost,
+    PairKeywordsOnTorchDevice,
     Placement,
     Size,
     TensorGenerator,
+    TimeKeywords,
+    TimeKeywordsOnHost,
+    TimeKeywordsOnTorchDevice,
+    TimeList,
     TimestepConfig,
 )
 from fastgen_rf.backends import Backend, backend_for_draws, is_symbolic, of_one_framework
 
 if TYPE_CHECKING:
-    from fastgen_rf._typing import Tensor, TorchDevice
+    from fastgen_rf._typing import Tensor
 
 __all__ = [
     "SampleTimestepConfig",
@@ -47,41 +51,23 @@ __all__ = [
 
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[TimeKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[TimeKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[TimeKeywords]
 ) -> KeyT: ...
 @overload
-def sample_timesteps(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    stratified: bool = False,
-) -> npt.NDArray[Any]: ...
+def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnHost]) -> npt.NDArray[Any]: ...
+@overload
+def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnTorchDevice]) -> Tensor: ...
 @overload
 def sample_timesteps(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    stratified: bool = False,
-) -> Tensor: ...
-@overload
-def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[DrawOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[TimeKeywords]
 ) -> Any: ...
 def sample_timesteps(
     n: Size,
@@ -93,55 +79,58 @@ def sample_timesteps(
     dtype: Any = None,
     stratified: bool = False,
 ) -> Any:
-    """Draw n training timesteps from the law that cfg names: ``t = Q(U)``, U uniform on (0, 1).
+    """Sample n training timesteps from the distribution that cfg describes: ``t = Q(U)``, with U uniform on (0, 1).
 
-    Drawn in float64 by the framework's own generator on its own device, and rounded inward: to the nearest value of
-    dtype, or to its neighbour inside where the nearest lies outside ``[min_t, max_t]``.
+    The framework's own generator draws U in float64 on its own device. The result is rounded to the nearest value of
+    dtype inside ``[min_t, max_t]``.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
+        Number of timesteps, or the shape of the result: ``(B, F)`` for a time per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its law uses; static
-        under ``jax.jit``.
+        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
+        distribution uses. Static under ``jax.jit``.
     rng : generator, key, int or None
-        The framework's own: a ``torch.Generator`` or None (the global one); a JAX key, required and consumed once; a
-        ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``, or None for fresh entropy with
-        ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator with another framework's xp,
-        device or dtype draws on the host and moves the result (a synchronisation), the same stream everywhere; in a
-        function that JAX traces it would be read only once, and raises.
+        Source of randomness of the framework: a ``torch.Generator`` or None (the global one); a JAX key, which is
+        required and consumed once; a ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``,
+        or None for fresh entropy with ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator
+        with another framework's xp, device or dtype draws on the host and moves the result, which synchronizes. It
+        gives the same stream on every framework. In a function that JAX traces it is a TypeError, because it would be
+        read only once.
     xp : namespace, optional
-        ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace, where nothing else names one.
+        ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace. Needed only if rng, device and
+        dtype do not identify the framework.
     device : optional
-        A device of the framework (for JAX a sharding too) or its name; the generator's or the default one if None.
+        A device of the framework (for JAX also a sharding) or its name. If None, the generator's device or the default
+        one.
     dtype : optional
-        A real floating dtype of the framework, NumPy's or ml_dtypes' of the same name, or that name, such as
-        ``"bfloat16"``; float32 if None.
+        A real floating dtype of the framework, the dtype of NumPy or ml_dtypes with that name, or the name itself, such
+        as ``"bfloat16"``; float32 if None.
     stratified : bool
-        Whether each of the n equal parts of (0, 1) gets one U, in random order: the batch then covers the whole time
-        range, and the mean over it of a smooth function of t varies far less. Each single t follows the law as before.
-        A shape has as many parts as elements.
+        Whether each of n equal parts of (0, 1) contains one U, in random order. The batch then covers the whole range
+        of times, and the mean of a smooth function of t over the batch varies far less. Each single t still follows the
+        distribution. For a shape, n is the number of elements.
 
     Returns
     -------
     array, shape (n,) or n
-        Timesteps in ``[min_t, max_t]`` as real numbers, in every dtype.
+        Timesteps that lie in ``[min_t, max_t]`` exactly, in every dtype.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, stratified no bool, cfg lacks an attribute, or rng, xp,
-        device and dtype name no framework or two. If a NumPy generator would draw in a function that JAX traces.
+        If n is neither an integer nor a tuple of integers, stratified is not a bool, cfg lacks an attribute, rng, xp,
+        device and dtype identify no framework or two, or rng is a NumPy generator in a function that JAX traces.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
 
     See Also
     --------
-    SampleTimestepConfig : The laws.
-    sample_from_t_list : Draw a student's rungs.
-    timestep_quantile : The law at your own u.
+    SampleTimestepConfig : The distributions.
+    sample_from_t_list : Sample entries of a t_list.
+    timestep_quantile : The same function of your own u.
 
     Examples
     --------
@@ -158,86 +147,77 @@ def sample_timesteps(
 
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairKeywords]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairKeywords]
 ) -> tuple[NewT_co, NewT_co]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairKeywords]
 ) -> tuple[KeyT, KeyT]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    equal: float = 0.75,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnHost]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size,
-    cfg: TimestepConfig,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    equal: float = 0.75,
-    stratified: bool = False,
+    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnTorchDevice]
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairOptions]
+    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairKeywords]
 ) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
     n: Size,
     cfg: TimestepConfig,
     *,
     equal: float = 0.75,
+    zero: float = 0.0,
+    r_cfg: TimestepConfig | None = None,
     rng: Any = None,
     xp: Any = None,
     device: Any = None,
     dtype: Any = None,
     stratified: bool = False,
 ) -> tuple[Any, Any]:
-    """Draw n pairs of times for flow maps: ``t, r = max(Q(U), Q(V)), min(Q(U), Q(V))``, or r = t in a share of them.
+    """Sample n pairs of times for flow maps: ``t, r = max(Q(U), Q(V)), min(Q(U), Q(V))``, some with r = t or r = 0.
 
-    An average velocity that steps from t to r is trained on such pairs, and on r = t, where it is the velocity itself:
-    MeanFlow (arXiv:2505.13447). Which samples have r = t is decided for each on its own, independently of U and V.
+    An average velocity from t to r is trained on such pairs. On pairs with r = t it is the velocity itself: MeanFlow
+    (arXiv:2505.13447). On pairs with r = 0 it maps t to data in one step. For each sample, a uniform number that is
+    independent of U and V decides whether r is replaced by t or by 0.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of t and of r: ``(B, F)`` for a pair per frame. Static under ``jax.jit``.
+        Number of pairs, or the shape of t and of r: ``(B, F)`` for a pair per frame. Static under ``jax.jit``.
     cfg : SampleTimestepConfig
-        The law of either draw, as in :func:`sample_timesteps`.
+        Timestep distribution, as in :func:`sample_timesteps`.
     equal : float
-        Probability, in [0, 1], that r is exactly t, the larger draw; static under ``jax.jit``.
+        Probability, in [0, 1], that r is exactly t, the larger of the two times; static under ``jax.jit``.
+    zero : float
+        Probability that r is exactly 0, also where ``min_t > 0``; ``equal + zero <= 1``. Static under ``jax.jit``.
+    r_cfg : SampleTimestepConfig, optional
+        Distribution of the second time, cfg if None. As before, t is the larger and r the smaller of the two.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     stratified : bool
-        Whether both draws are stratified, each on its own, and r = t in ``n equal`` of the pairs, rounded up or down
-        at random with that mean; which ones is random.
+        Whether the two times are stratified, each on its own, and r = t in ``n equal`` of the pairs and r = 0 in
+        ``n zero`` of them. Both numbers are rounded up or down at random without bias. Which pairs is random.
 
     Returns
     -------
     t, r : arrays, shape (n,) or n
-        ``min_t <= r <= t <= max_t`` as real numbers, in every dtype. A law with atoms, and rounding to a narrow dtype,
-        make r = t in some pairs more.
+        ``r <= t``, inside the bounds of the two distributions in every dtype, except that r may be 0. Discrete
+        distributions, clamping and rounding to a narrow dtype make more pairs with r = t.
 
     Raises
     ------
     TypeError
-        If equal is no number (a bool and an array are none), and as :func:`sample_timesteps`.
+        If equal or zero is not a number (a bool and an array are not), and as :func:`sample_timesteps`.
     ValueError
-        If equal lies outside [0, 1], and as :func:`sample_timesteps`.
+        If equal, zero or their sum lies outside [0, 1], and as :func:`sample_timesteps`.
 
     See Also
     --------
@@ -246,72 +226,57 @@ def sample_timestep_pairs(
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
-    >>> t, r = sample_timestep_pairs(4, cfg, rng=np.random.default_rng(0), stratified=True)
+    >>> t, r = sample_timestep_pairs(4, cfg, equal=0.5, zero=0.25, rng=np.random.default_rng(0), stratified=True)
     >>> t, r
     (array([0.65892196, 0.98280054, 0.70355546, 0.25462365], dtype=float32),
-     array([0.65892196, 0.98280054, 0.01122289, 0.25462365], dtype=float32))
+     array([0.65892196, 0.98280054, 0.        , 0.00168326], dtype=float32))
     """
-    config = checked_config(cfg)
-    share = plain(equal)
-    if not is_real(share):
-        raise TypeError(f"equal must be a number in [0, 1], got {shown(equal)}")
-    if not lies_in(share, 0, 1):  # NaN fails too
-        raise ValueError(f"equal must lie in [0, 1], got {shown(equal)}")
+    first = checked_config(cfg)
+    second = first if r_cfg is None else checked_config(r_cfg, "r_cfg")
+    share_equal, share_zero = _probability(equal, "equal"), _probability(zero, "zero")
+    if not lies_in(share_equal + share_zero, 0, 1):
+        raise ValueError(
+            f"equal + zero must be at most 1, got equal={shown(equal)} (its default is 0.75) and zero={shown(zero)}"
+        )
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    pairs = Pairs(_quantile(config, backend, dtype), stratified, float(share))
-    t, r = backend.sample(shape, pairs, rng, device, dtype)
+    quantile, r_quantile = _quantile(first, backend, dtype), _quantile(second, backend, dtype)
+    # A number whose value a trace leaves open may be positive.
+    zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
+    t, r = backend.sample(shape, Pairs(quantile, r_quantile, stratified, share_equal, zeros), rng, device, dtype)
     return t, r
 
 
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: AnyNamespace[NewT_co],
-    **options: Unpack[ListOptions],
+    **options: Unpack[ListKeywords],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: TensorGenerator[NewT_co],
     xp: None = None,
-    **options: Unpack[ListOptions],
+    **options: Unpack[ListKeywords],
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: Size, t_list: Sequence[float] | Array, *, rng: KeyT, xp: None = None, **options: Unpack[ListOptions]
+    n: Size, t_list: TimeList, *, rng: KeyT, xp: None = None, **options: Unpack[ListKeywords]
 ) -> KeyT: ...
 @overload
-def sample_from_t_list(
-    n: Size,
-    t_list: Sequence[float] | Array,
-    *,
-    rng: np.random.Generator,
-    xp: None = None,
-    device: None = None,
-    dtype: npt.DTypeLike | None = None,
-    return_index: Literal[False] = False,
-) -> npt.NDArray[Any]: ...
+def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnHost]) -> npt.NDArray[Any]: ...
+@overload
+def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnTorchDevice]) -> Tensor: ...
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
-    *,
-    rng: int | np.random.Generator | None = None,
-    xp: None = None,
-    device: TorchDevice,
-    dtype: Any = None,
-    return_index: Literal[False] = False,
-) -> Tensor: ...
-@overload
-def sample_from_t_list(
-    n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -321,7 +286,7 @@ def sample_from_t_list(
 @overload
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -330,7 +295,7 @@ def sample_from_t_list(
 ) -> Any: ...
 def sample_from_t_list(
     n: Size,
-    t_list: Sequence[float] | Array,
+    t_list: TimeList,
     *,
     rng: Any = None,
     xp: Any = None,
@@ -338,41 +303,41 @@ def sample_from_t_list(
     dtype: Any = None,
     return_index: bool = False,
 ) -> Any:
-    """Draw n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
+    """Sample n entries of ``t_list[:-1]`` uniformly: the starting times of a multi-step student.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or the shape of the result; static under ``jax.jit``.
+        Number of entries, or the shape of the result. Static under ``jax.jit``.
     t_list : sequence of float or array
-        At least two times, strictly descending from at most 1 to 0. An array of any framework is read on the host, so
-        it is static: under ``jax.jit`` and ``torch.compile`` it must not depend on an argument that is traced.
+        At least two times, strictly descending from at most 1 to 0. The values of an array are read on the host. Under
+        ``jax.jit`` and ``torch.compile`` the array must not depend on an argument that is traced.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     return_index : bool
-        Whether to return the index into t_list of each drawn entry as well.
+        Whether to return the index into t_list of each entry as well.
 
     Returns
     -------
     array, shape (n,) or n
-        Entries, each rounded to the nearest value of dtype, or to the largest below 1 where that would make it 1.
+        Entries, each rounded to the nearest value of dtype, but not up to 1.
     array of int32, shape (n,) or n
-        Only with ``return_index=True``: the index that was drawn, uniform on all but the last, also where dtype cannot
-        tell some of the entries apart.
+        Only with ``return_index=True``: the index of each entry, uniform on all but the last, also where entries are
+        equal after rounding to dtype.
 
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, an entry is no number or has no value yet (a tracer),
-        return_index is no bool, or rng, xp, device and dtype name no framework or two. If a NumPy generator would
-        draw in a function that JAX traces.
+        If n is neither an integer nor a tuple of integers, an entry is not a number or is a tracer, return_index is not
+        a bool, rng, xp, device and dtype identify no framework or two, or rng is a NumPy generator in a function that
+        JAX traces.
     ValueError
-        If n is negative, t_list is not strictly descending to 0 from at most 1, or rng and device disagree.
+        If n is negative, t_list is not strictly descending from at most 1 to 0, or rng and device disagree.
 
     See Also
     --------
     make_t_list : Make a t_list.
-    sample_timesteps : Draw from a law.
+    sample_timesteps : Sample from a distribution.
 
     Examples
     --------
@@ -385,28 +350,23 @@ def sample_from_t_list(
     if not isinstance(return_index, bool):
         raise TypeError(f"return_index must be True or False, got {return_index!r}")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    k = len(entries) - 1
-    (index,) = backend.sample(shape, Times(Quantile(_index, k, 0.0, k - 1.0)), rng, device, backend.dtype("int32"))
-    # Rounded in Python, the entries have the same bits on every framework.
+    (index,) = backend.sample(shape, Index(len(entries) - 1), rng, device, backend.xp.int32)
+    # The entries are rounded in Python, so that they have the same bits on every framework.
     t = backend.take(rounded_entries(entries[:-1], *backend.finfo(dtype)), index, dtype)
     return (t, index) if return_index else t
 
 
 def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
-    return Quantile(_laws.quantile, config, *bounds(config, backend, dtype))
+    return Quantile(config, *bounds(config, backend, dtype))
 
 
-def _index(u: Any, k: int, xp: Any, special: Any) -> Any:
-    """Count the boundaries ``1 / k, 2 / k, ..., k / k`` that are at most ``u``, which may be 1.
-
-    One comparison, with the nearest boundary, decides. The product that finds it may round, and ``floor(u k)`` itself
-    is off by 1 at some boundaries.
-    """
-    # Where the divisor is a constant, XLA and PyTorch on CUDA multiply by its rounded reciprocal instead, which moves
-    # some boundaries by 1 ulp. The select makes an array of it that XLA does not see through.
-    divisor = xp.where(u == u, float(k), u)
-    nearest = xp.floor(u * k + 0.5)
-    return xp.where(u < nearest / divisor, nearest - 1, nearest)
+def _probability(value: Any, name: str) -> float:
+    number = plain(value)
+    if not is_real(number):
+        raise TypeError(f"{name} must be a number in [0, 1], got {shown(value)}")
+    if not lies_in(number, 0, 1):  # NaN fails too.
+        raise ValueError(f"{name} must lie in [0, 1], got {shown(value)}")
+    return float(number)
 
 
 def _check_stratified(stratified: Any) -> None:
@@ -415,24 +375,25 @@ def _check_stratified(stratified: Any) -> None:
 
 
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
-    """Check what every sampler takes; the shape to draw, the framework that draws, rng as it draws, and its dtype."""
-    (rng,) = of_one_framework(rng)  # a flax.nnx.RngKey is a JAX key
-    shape = tuple([plain(size) for size in n]) if isinstance(n, tuple) else (plain(n),)
-    if any(is_integer(size) and size < 0 for size in shape):
-        raise ValueError(f"n must not be negative, got {shown(n)}")
+    """Check the arguments of every sampler. Return the shape to draw, the backend, and its rng and dtype."""
+    (rng,) = of_one_framework(rng)  # A flax.nnx.RngKey is a JAX key.
+    shape = n if isinstance(n, tuple) else (n,)
+    # The checks of other sizes take 2 us.
+    plain_sizes = all([type(size) is int and size >= 0 for size in shape])
+    if not plain_sizes:
+        shape = tuple([plain(size) for size in shape])
+        if any([is_integer(size) and size < 0 for size in shape]):
+            raise ValueError(f"n must not be negative, got {shown(n)}")
     backend = backend_for_draws(rng, xp, device, dtype)
-    count = 1
-    for size in shape:
-        if isinstance(size, bool) or not (is_integer(size) or is_symbolic(size)):
-            is_array = not is_real(size) and hasattr(size, "shape")
-            hint = (
-                "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
-                if is_array
-                else ""
-            )
-            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint}")
-        count *= size if is_integer(size) else 1
-    if count > sys.maxsize:
+    if not plain_sizes:
+        for size in shape:
+            if isinstance(size, bool) or not (is_integer(size) or is_symbolic(size)):
+                is_array = not is_real(size) and hasattr(size, "shape")
+                hint = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+                raise TypeError(
+                    f"n must be an integer or a tuple of integers, got {shown(n)}{hint if is_array else ''}"
+                )
+    if math.prod([size for size in shape if plain_sizes or is_integer(size)]) > sys.maxsize:
         raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):

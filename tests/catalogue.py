@@ -213,6 +213,7 @@ class Sampler(NamedTuple):
 
 N = 64
 UNIFORM = rf.SampleTimestepConfig("uniform", min_t=0.25, max_t=0.75)
+LOWER = rf.SampleTimestepConfig("shifted", min_t=0.0625, max_t=0.125)
 T_LIST = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
@@ -229,8 +230,11 @@ def _check_times(off: float, t: Any) -> None:
 
 
 def _check_pairs(off: float, t: Any, r: Any) -> None:
-    assert (r <= t).all()
-    _check_strata(np.concatenate([t, r]), 2, off)
+    """Half of the pairs have r = t and a quarter has r = 0; the rest lies below the others."""
+    _check_strata(t, 1, off)
+    assert [np.count_nonzero(r == t), np.count_nonzero(r == 0)] == [N // 2, N // 4]
+    others = r[(r != t) & (r != 0)]
+    assert LOWER.min_t <= others.min() <= others.max() <= LOWER.max_t
 
 
 def _check_entries(off: float, t: Any, index: Any) -> None:
@@ -243,7 +247,7 @@ def _times(**how: Any) -> tuple[Any, ...]:
 
 
 def _pairs(**how: Any) -> tuple[Any, ...]:
-    return rf.sample_timestep_pairs(N, UNIFORM, equal=0.0, stratified=True, **how)
+    return rf.sample_timestep_pairs(N, UNIFORM, equal=0.5, zero=0.25, r_cfg=LOWER, stratified=True, **how)
 
 
 def _entries(**how: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from fastgen_rf._laws import LAWS
+from fastgen_rf._distributions import DISTRIBUTIONS
 
 DEFAULTS = {
     **{"time_dist_type": "shifted", "min_t": 0.001, "max_t": 0.999, "shift": 5.0, "p_mean": 0.0, "p_std": 1.0},
@@ -61,7 +61,7 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
 # Foreign configs
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_any_object_with_the_fields_of_its_distribution_is_a_config(xp: Any, name: str) -> None:
     config = rf.SampleTimestepConfig(name, min_t=0.1, max_t=0.6, p_mean=-1.0)
     foreign = SimpleNamespace(**dataclasses.asdict(config), something_else="ignored")

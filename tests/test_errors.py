@@ -98,6 +98,7 @@ INVALID: dict[str, list[Any]] = {
     "max_t above 0.1": [*NO_POSITIVE, 1 + 1e-12, 1.5, 0.1, 0.05],
     "beta_b": [*NO_POSITIVE, 2.0],  # one of the two must be 1
     "cfg": NO_NUMBERS,
+    "r_cfg": [value for value in NO_NUMBERS if value is not None],
     "n": [*NO_INTEGERS, -1, np.int8(-1), (2, -1), (2, 1.5), (2, True), [2, 3], ((2,),), 10**30, (2**40, 2**40)],
     "steps": [*NO_INTEGERS, 0, -3],
     "axes": [
@@ -177,6 +178,7 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.make_t_list, {"steps": ("steps", 4), "shift": POSITIVE, "max_t": ("max_t", 1.0)}),
     (rf.sample_timesteps, {**SAMPLER, "cfg": CFG, "stratified": FLAG}),
     (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "stratified": FLAG, "equal": ("share", 0.5)}),
+    (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "zero": ("share", 0.25), "r_cfg": ("r_cfg", CFG[1])}),
     (rf.sample_from_t_list, {**SAMPLER, "t_list": ("t_list", (1.0, 0.5, 0.0)), "return_index": FLAG}),
     (
         rf.SampleTimestepConfig,

@@ -177,6 +177,9 @@ VALUE_ERRORS = {
     ),
     "resolution_shift(0)": "tokens must be positive, got 0",
     "sample_timestep_pairs(2, CFG, equal=1.5, rng=0, xp=np)": "equal must lie in [0, 1], got 1.5",
+    "sample_timestep_pairs(2, CFG, zero=0.5, rng=0, xp=np)": (
+        "equal + zero must be at most 1, got equal=0.75 (its default is 0.75) and zero=0.5"
+    ),
 }
 ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
     "torch": {

@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import get_args, get_type_hints
 
 from fastgen_rf import SampleTimestepConfig, _formulas, _time_maps, _typing
-from fastgen_rf._laws import LAWS
+from fastgen_rf._distributions import DISTRIBUTIONS
 
 
 def test_each_pair_of_names_has_a_formula() -> None:
@@ -16,7 +16,7 @@ def test_each_pair_of_names_has_a_formula() -> None:
 
 
 def test_each_timestep_distribution_has_its_formulas() -> None:
-    assert get_args(_typing.TimeDistType) == tuple(LAWS)
+    assert get_args(_typing.TimeDistType) == tuple(DISTRIBUTIONS)
 
 
 def test_the_config_s_types_at_run_time_are_those_that_omegaconf_accepts() -> None:

@@ -164,9 +164,10 @@ def test_equal_0_and_1_give_no_equal_pair_and_only_equal_pairs(equal: float, str
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_the_number_of_equal_pairs_is_exact_even_if_u_is_0_or_rounds_to_1(place: float) -> None:
-    identity = Quantile(lambda u, config, xp, special: u, None, 0.0, 1.0)
+    identity = Quantile(UNIFORM, 0.0, 1.0)
     strata = np.stack([np.arange(64), np.roll(np.arange(64), 1), np.arange(64)])
-    t, r = Pairs(identity, True, 0.75).times(np.array([[0.5], [0.5], [place]]), strata, 64, np, None)
+    u = np.stack([np.broadcast_to([[0.5], [0.5], [place]], (3, 64)), strata / 64], axis=1)
+    t, r = Pairs(identity, identity, True, 0.75)(u, np, None)
     assert np.count_nonzero(t == r) == 48
 
 
@@ -204,6 +205,72 @@ def test_unequal_pairs_are_the_larger_and_the_smaller_of_two_samples(stratified:
         for a, b in [(0.2, 0.5), (0.4, 0.6), (0.5, 0.9)]:  # P(r <= a, t <= b) for a <= b
             wanted = cdf(b) ** 2 - (cdf(b) - cdf(a)) ** 2
             assert abs(np.mean((r <= a) & (t <= b)) - wanted) < 4 * np.sqrt(wanted * (1 - wanted) / len(t))
+
+
+def test_equal_and_zero_together_are_at_most_1() -> None:
+    with pytest.raises(ValueError, match=r"equal \+ zero must be at most 1, got equal=0.75 \(its default.*zero=0.5"):
+        pairs(4, zero=0.5)
+    for equal in (0.1, 0.35, 0.7, 0.9):
+        t, r = pairs(100, config("uniform"), equal=equal, zero=1 - equal)
+        assert ((r == 0) | (r == t)).all()
+
+
+def test_r_is_0_in_the_wanted_share_of_pairs_whatever_min_t_is(xp: Any) -> None:
+    n = 20_000
+    how = {"rng": xp.rng(4), **xp.draw_args}
+    t, r = (xp.numpy(x) for x in rf.sample_timestep_pairs(n, config("uniform"), equal=0.25, zero=0.3, **how))
+    for found, share in ((r == 0, 0.3), (r == t, 0.25)):
+        assert abs(found.mean() - share) < 4 * math.sqrt(share * (1 - share) / n)
+        assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 4 / math.sqrt(n)
+    assert r[r > 0].min() >= 0.001
+    assert stats.ks_2samp(t[r == 0], t[r != 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n", "equal", "zero", "counts"),
+    [
+        ((8, 8), 0.75, 0.25, [{48}, {16}]),
+        ((8, 8), 0.0, 1.0, [{0}, {64}]),
+        (1000, 0.333, 0.29, [{333}, {290}]),
+        (5, 0.3, 0.34, [{1, 2}, {1, 2}]),
+    ],
+)
+def test_the_numbers_of_stratified_pairs_with_r_t_and_r_0_are_n_times_their_shares_rounded(
+    xp: Any, n: Any, equal: float, zero: float, counts: Any
+) -> None:
+    for seed in range(5):
+        how = {"rng": xp.rng(seed), "stratified": True, **xp.draw_args}
+        t, r = (xp.numpy(x) for x in rf.sample_timestep_pairs(n, UNIFORM, equal=equal, zero=zero, **how))
+        assert np.count_nonzero(r == t) in counts[0]
+        assert np.count_nonzero(r == 0) in counts[1]
+
+
+def test_both_numbers_of_stratified_pairs_are_unbiased() -> None:
+    """Shares of 0.3 and 0.34 of 5 pairs are 1.5 and 1.7 of them."""
+    drawn = [pairs(5, seed=seed, equal=0.3, zero=0.34, stratified=True) for seed in range(4000)]
+    for wanted, counts in ((1.5, [(r == t).sum() for t, r in drawn]), (1.7, [(r == 0).sum() for t, r in drawn])):
+        assert set(counts) == {1, 2}
+        assert abs(np.mean(counts) - wanted) < 4 * 0.5 / math.sqrt(4000)
+
+
+def test_the_second_time_may_have_a_distribution_of_its_own(xp: Any) -> None:
+    first, second = config("uniform", min_t=0.2, max_t=1.0), config("shifted", min_t=0.0, max_t=0.8)
+    u = np.random.default_rng(0).random((3, 200))
+    one, other = rf.timestep_quantile(u[0], first), rf.timestep_quantile(u[1], second)
+    how = {"rng": np.random.default_rng(0), "dtype": xp.dtype("float32"), **xp.draw_args}
+    t, r = (xp.numpy(x) for x in rf.sample_timestep_pairs(200, first, equal=0.5, r_cfg=second, **how))
+    larger = np.maximum(one, other)
+    assert ((one < other).any(), (one > other).any()) == (True, True)
+    assert t == pytest.approx(larger, rel=1e-6)
+    assert r == pytest.approx(np.where(u[2] < 0.5, larger, np.minimum(one, other)), rel=1e-6)
+
+
+def test_without_the_two_options_pairs_are_those_of_cfg_alone(xp: Any) -> None:
+    plain, same = (
+        rf.sample_timestep_pairs(64, NORMAL, rng=xp.rng(3), **xp.draw_args, **options)
+        for options in ({}, {"zero": 0.0, "r_cfg": NORMAL})
+    )
+    assert [xp.numpy(x).tolist() for x in plain] == [xp.numpy(x).tolist() for x in same]
 
 
 # Entries of a t_list

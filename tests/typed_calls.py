@@ -54,6 +54,8 @@ def places(latents: torch.Tensor, key: jax.Array, sharding: jax.sharding.Shardin
     assert_type(sample_timesteps(latents.shape[:1], CONFIG, rng=0, device=here, stratified=True), torch.Tensor)
     assert_type(sample_timesteps(4, CONFIG, rng=host, device=torch.device("cuda")), torch.Tensor)
     assert_type(sample_timestep_pairs(4, CONFIG, equal=0.5, device=here), tuple[torch.Tensor, torch.Tensor])
+    assert_type(sample_timestep_pairs(4, CONFIG, zero=0.1, r_cfg=CONFIG, rng=key), tuple[jax.Array, jax.Array])
+    assert_type(sample_timestep_pairs(4, CONFIG, rng=host, r_cfg=None), tuple[npt.NDArray[Any], npt.NDArray[Any]])
     assert_type(sample_from_t_list(4, make_t_list(4), device=here), torch.Tensor)
     assert_type(sample_timesteps(4, CONFIG, rng=key, device=sharding), jax.Array)
     assert_type(sample_timesteps(4, CONFIG, rng=host, device=sharding), Any)
@@ -130,6 +132,7 @@ def wrong_keywords(x: torch.Tensor, t: torch.Tensor, generator: torch.Generator)
     sample_timesteps(4, CONFIG, generator)  # type: ignore[call-overload]
     sample_timesteps(4, CONFIG, rng=generator, stratify=True)  # type: ignore[call-overload]
     sample_timestep_pairs(4, CONFIG, rng=generator, equals=0.5)  # type: ignore[call-overload]
+    sample_timestep_pairs(4, CONFIG, rng=generator, r_cfg="shifted")  # type: ignore[call-overload]
     sample_from_t_list(4, [1.0, 0.0], rng=generator, stratified=True)  # type: ignore[call-overload]
     SampleTimestepConfig(p_meen=0.0)  # type: ignore[call-arg]
     SampleTimestepConfig(shift="5")  # type: ignore[arg-type]

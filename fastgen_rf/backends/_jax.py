@@ -2,8 +2,8 @@
 
 The scope (``jax.enable_x64``) is entered inside the function that is traced, and anew in every rule of derivatives:
 JAX applies its own rules outside, where their constants would come out as float32. So no derivative is left to them,
-of whatever order (:func:`_run`). Random words are drawn outside the scope, whose float64 draws fail inside an outer jit
-(https://github.com/jax-ml/jax/issues/5982), and joined within it.
+of whatever order (:func:`_run`). Random integers are drawn outside the scope, because float64 draws inside it fail in
+an outer jit (https://github.com/jax-ml/jax/issues/5982). They become float64 numbers inside it.
 """
 
 from __future__ import annotations
@@ -288,30 +288,25 @@ _FLOAT32 = Float32(jnp, plus, plus, _leading)
 
 
 def _sample(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
-    # Two programs: the words, which take longest to compile, do not depend on the law, the config or the dtype.
-    words, order = _words((2, *draws.shape(math.prod(shape))), draws.stratified, key)
-    times: tuple[Any, ...] = _timesteps(shape, draws, words, order, dtype)
+    # Two programs, because the first one takes longest to compile, and it depends on the shape alone.
+    bits, order = _random_bits((2, *draws.shape(math.prod(shape))), draws.stratified, key)
+    times: tuple[Any, ...] = _timesteps(shape, draws, bits, order, dtype)
     return times
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _words(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[Any, Any]:
-    """Random words and, where stratified, the order that the last of them give."""
-    words = jax.random.bits(key, shape, jnp.uint32)
-    # Sorted as words: a TPU cannot sort float64.
-    return words, jnp.lexsort((words[1, ..., 1, :], words[0, ..., 1, :])) if stratified else None
+def _random_bits(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[Any, Any]:
+    """Random integers of 32 bits and, if stratified, the order of the strata."""
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    # Two sort keys of 32 bits, because a TPU cannot sort float64.
+    return bits, jnp.lexsort((bits[1, ..., 1, :], bits[0, ..., 1, :])) if stratified else None
 
 
 @partial(jax.jit, static_argnums=(0, 1, 4))
-def _timesteps(shape: tuple[Any, ...], draws: Draws, words: Any, order: Any, dtype: Any) -> tuple[Any, ...]:
+def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtype: Any) -> tuple[Any, ...]:
     with jax.enable_x64(True):
-        high, low = words.astype(jnp.float64)
-        u = high * 2.0**-32 + low * 2.0**-64
-        if order is None:
-            times = draws(u, jnp, jax.scipy.special)
-        else:
-            strata, n = order.astype(jnp.float64), jnp.float64(math.prod(shape))
-            times = draws.times(u[..., 0, :], strata, n, jnp, jax.scipy.special)
+        high, low = bits.astype(jnp.float64)
+        times = draws(high * 2.0**-32 + low * 2.0**-64, jnp, jax.scipy.special, order)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 
 
@@ -326,16 +321,16 @@ def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
 
 
 def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
-    def on_host(words: Any) -> Any:
+    def on_host(bits: Any) -> Any:
         from scipy import special
 
-        high, low = np.asarray(words).astype(np.float64)
+        high, low = np.asarray(bits).astype(np.float64)
         times = draws(high * 2.0**-32 + low * 2.0**-64, np, special)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 
-    words, _ = _words((2, *draws.shape(math.prod(shape))), False, key)
+    bits, _ = _random_bits((2, *draws.shape(math.prod(shape))), False, key)
     described: Any = jax.eval_shape(lambda: (jnp.zeros(shape, dtype),) * draws.count)
-    times: tuple[Any, ...] = jax.pure_callback(on_host, described, words, vmap_method="sequential")
+    times: tuple[Any, ...] = jax.pure_callback(on_host, described, bits, vmap_method="sequential")
     return times
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,26 +23,29 @@ Elementwise = Callable[[Any, Any, Any], Any]
 
 
 class Draws(Protocol):
-    """What is drawn for each sample, one time or several, of uniform numbers: float64, inside the dtype's bounds."""
+    """What is drawn for each sample, computed from float64 uniform numbers; it fits inside the bounds of the dtype."""
 
-    count: ClassVar[int]
-    """How many times a sample has."""
+    @property
+    def count(self) -> int:
+        """How many arrays a draw returns."""
+        ...
 
     @property
     def stratified(self) -> bool:
-        """Whether ``u`` has a last axis but one of length 2: places in strata, and numbers that order the strata."""
+        """Whether ``u`` has shape (..., 2, n): places in strata, and numbers whose order is that of the strata."""
+        ...
+
+    @property
+    def boundaries(self) -> tuple[float, ...] | None:
+        """If the result is how many of some ascending numbers are at most ``u``, these numbers; else None."""
         ...
 
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of ``u`` for n samples."""
         ...
 
-    def __call__(self, u: Any, xp: Any, special: Any) -> tuple[Any, ...]:
-        """Arrays of shape (n,), made of uniform numbers ``u``."""
-        ...
-
-    def times(self, u: Any, stratum: Any, n: Any, xp: Any, special: Any) -> tuple[Any, ...]:
-        """The same at places ``u`` in strata of n; unstratified ``u`` are places in stratum 0 of 1."""
+    def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
+        """Arrays of shape (n,) from uniform numbers ``u``; ``order`` replaces ``argsort(u[..., 1, :])`` if given."""
         ...
 
 

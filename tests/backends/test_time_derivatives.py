@@ -1,7 +1,7 @@
 """Derivatives of ``convert_time`` where its formulas change branches: at the ends of each time, in the middle, beyond.
 
-The TrigFlow recipe of docs/howto/teachers.md differentiates through those ends. Derivatives of one pair at ordinary times
-are in test_features.py.
+The TrigFlow recipe of docs/howto/teachers.md differentiates through those ends. Derivatives of one pair at ordinary
+times are in test_features.py.
 """
 
 from __future__ import annotations

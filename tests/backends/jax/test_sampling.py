@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import fastgen_rf as rf
-from fastgen_rf.timesteps import _index
+from fastgen_rf._draws import Index
 from tests.backends.jax.helpers import several_devices
 from tests.catalogue import CONFIGS
 
@@ -199,8 +199,8 @@ def test_a_compiled_program_has_the_boundaries_of_ieee_division(k: int) -> None:
     quotients = np.array([i / k for i in range(k + 1)])
     u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
     with jax.enable_x64(True):
-        index = jax.jit(lambda u: _index(u, k, jnp, None))(u)
-    np.testing.assert_array_equal(index, np.searchsorted(quotients[1:], u, side="right"))
+        index = jax.jit(lambda u: Index(k)(u, jnp, None)[0])(u)
+    np.testing.assert_array_equal(index, np.searchsorted(quotients[1:-1], u, side="right"))
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.grad], ids=["jit", "grad"])

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import fastgen_rf as rf
+from fastgen_rf._draws import Index
 from fastgen_rf.backends import _torch_tensors
 
 CFG = rf.SampleTimestepConfig()
@@ -71,6 +72,15 @@ def test_a_sample_is_float32_whatever_the_default_dtype_is() -> None:
         assert t.dtype == torch.float32
         assert torch.equal(t, expected)
         assert int((pairs[0] == pairs[1]).sum()) == 333
+
+
+def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
+    for k in (1, 2, 3, 49, 1000, 1999):
+        draws = Index(k)
+        quotients = np.array([0.0, *draws.boundaries, 1.0])
+        u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
+        index = _torch_tensors.index_of(torch.from_numpy(u), draws.boundaries)
+        assert np.array_equal(index.numpy(), np.searchsorted(quotients[1:-1], u, side="right"))
 
 
 @pytest.mark.parametrize(

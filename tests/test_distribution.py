@@ -52,14 +52,6 @@ def test_quantile_is_non_decreasing_and_inside_the_bounds_in_every_dtype(xp: Any
 
 
 @every_distribution
-def test_a_float_u_gives_the_float_that_an_array_gives(name: str) -> None:
-    many = [*np.random.default_rng(0).random(100).tolist(), 0.0, 1.0]
-    floats = [rf.timestep_quantile(u, config(name)) for u in many]
-    assert {type(t) for t in floats} == {float}
-    assert floats == rf.timestep_quantile(np.array(many), config(name)).tolist()
-
-
-@every_distribution
 @pytest.mark.needs("float64", "special")
 def test_u_of_0_and_1_give_the_ends_and_u_outside_is_clipped_and_nan_stays(xp: Any, name: str) -> None:
     for truncate in (False, True):
@@ -107,14 +99,10 @@ DISTANT: dict[str, list[dict[str, float]]] = {
         {**WIDE, "p_mean": 30.0, "p_std": 1.0},  # all of a tail
         {**WIDE, "p_mean": -8.0, "p_std": 0.5},
         {"min_t": 0.5, "max_t": 0.500002, "p_mean": -5.5, "p_std": 0.5},  # 8e-6 standard deviations wide, 10 away
-        {"p_mean": 1.0, "p_std": 0.1},
-        {"p_mean": -8.0, "p_std": 0.05},
         {"p_mean": 50.0, "p_std": 0.05},
         {"p_mean": -60.0, "p_std": 0.05},
-        {"min_t": 0.99, "p_mean": 2.0},
         {"p_mean": 3.0, "p_std": 0.14999},  # on both sides of 20 standard deviations, where the formula changes
         {"p_mean": 3.0, "p_std": 0.15001},
-        *({"min_t": 0.3, "max_t": 0.3 + 1e-9, "p_mean": mean} for mean in (0.0, -3.0)),
     ],
     "logitnormal": [
         *({"p_mean": 30.0, "p_std": 0.5}, {"p_mean": -40.0, "p_std": 0.3}, {"p_mean": 2.0, "p_std": 0.02}),
@@ -203,14 +191,6 @@ def test_a_density_is_0_outside_and_nan_at_nan(xp: Any, dtype: str) -> None:
         assert values[:6].tolist() == [0.0] * 6
         assert values[6] > 0.01
         assert np.isnan(values[7])
-
-
-def test_the_density_of_a_float_is_the_float_that_an_array_gives() -> None:
-    for c in DENSITIES:
-        times = [-1.0, 0.0, 0, c.min_t, 0.3, np.float64(0.45), c.max_t, 1, 7.5]
-        got = [rf.timestep_density(t, c) for t in times]
-        assert {type(value) for value in got} == {float}
-        assert got == rf.timestep_density(np.array(times, np.float64), c).tolist()
 
 
 @pytest.mark.parametrize(

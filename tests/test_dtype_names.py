@@ -55,14 +55,6 @@ def test_a_name_that_is_no_floating_dtype_here_is_a_type_error(xp):
         assert rf.sample_timesteps(3, CFG, rng=0, dtype="float", **xp.draw_args).dtype == xp.dtype("float64")
 
 
-@pytest.mark.backends("torch")
-def test_an_array_of_packed_numbers_is_a_type_error(xp):
-    if hasattr(xp.namespace, "float4_e2m1fn_x2"):
-        packed = xp.namespace.empty(2, dtype=xp.namespace.float4_e2m1fn_x2)
-        with pytest.raises(TypeError, match=r"x0 must be a real floating array, got dtype torch\.float4"):
-            rf.add_noise(packed, packed, 0.5)
-
-
 @pytest.mark.skipif(not importlib.util.find_spec("ml_dtypes"), reason="ml_dtypes is not installed")
 @pytest.mark.slow
 @pytest.mark.backends("numpy", "torch")

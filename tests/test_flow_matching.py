@@ -55,15 +55,6 @@ def test_numpy_rounds_float64_to_float16_once(n: int) -> None:
 # Shapes and layouts. ``add_noise(0, 1, t)`` is t itself on x's shape, which shows where each value of t went.
 
 
-def test_t_belongs_to_the_leading_axes(xp: Any) -> None:
-    shape = (2, 3, 4)
-    zeros, ones = xp.array(np.zeros(shape)), xp.array(np.ones(shape))
-    for t_shape in [(), (2,), (1,), (2, 3), (2, 1), (1, 3), (1, 1), (2, 3, 4), (2, 1, 4), (1, 3, 1), (1, 1, 1)]:
-        t = (np.arange(1, np.prod(t_shape, dtype=int) + 1) / 64).reshape(t_shape).astype(np.float32)
-        wanted = np.broadcast_to(t.reshape(t_shape + (1,) * (3 - t.ndim)), shape)
-        assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, xp.array(t))), wanted)
-
-
 def test_a_time_per_frame_noises_each_frame_with_its_own_t(xp: Any) -> None:
     """(B, F) fits (B, C, F, H, W) as a time per channel if C equals F, so frames need expand_like."""
     shape = (2, 5, 5, 2, 3)
@@ -121,22 +112,6 @@ def test_a_result_never_shares_memory_with_an_argument(xp: Any, dtype: str) -> N
             for argument in arguments:
                 argument += 7
             assert np.array_equal(xp.numpy(result), before, equal_nan=True), row.name
-
-
-@pytest.mark.backends("numpy", "torch", "cupy")
-def test_large_times_share_no_memory_with_what_is_made_of_them(xp: Any) -> None:
-    uniform = rf.SampleTimestepConfig("uniform", min_t=0.0, max_t=1.0)
-    for call in (
-        rf.rf_alpha,
-        lambda t: rf.shift_timesteps(t, 1),
-        lambda t: rf.convert_time(t, source="rf", target="sigma"),
-        lambda t: rf.timestep_quantile(t, uniform),
-    ):
-        t = xp.array(np.full((3, 2**17), 0.25), "float64")
-        result = call(t)
-        before = xp.numpy(result).copy()
-        t += 7
-        assert np.array_equal(xp.numpy(result), before)
 
 
 # Functions of one array

@@ -50,26 +50,15 @@ def test_resolution_shift_is_flux_s(tokens: int, mu: float) -> None:
     assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-12)
 
 
-def test_resolution_shift_through_other_points_is_sd3_s_square_root() -> None:
-    got = rf.resolution_shift(500, base_tokens=100, max_tokens=900, base_shift=0.0, max_shift=math.log(3))
-    assert got == pytest.approx(math.sqrt(3))
-
-
-@pytest.mark.parametrize("tokens", [np.uint8(100), np.uint16(100), np.int8(100), np.float16(100), 100])
-def test_tokens_of_a_narrow_numpy_type_do_not_overflow(tokens: Any) -> None:
-    mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (100 - 256)
-    assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-14)
+def test_tokens_of_a_narrow_numpy_type_do_not_overflow() -> None:
+    assert rf.resolution_shift(np.uint8(100)) == rf.resolution_shift(np.float16(100)) == rf.resolution_shift(100)
 
 
 def test_resolution_shift_reaches_e_to_the_700() -> None:
-    points = {"base_tokens": 1, "max_tokens": 2, "base_shift": 700.0, "max_shift": 700.5}
+    points = {"base_tokens": 0, "max_tokens": 2, "base_shift": 699.5, "max_shift": 700.5}
     assert rf.resolution_shift(1, **points) == math.exp(700)
     with pytest.raises(ValueError, match="float64"):
         rf.resolution_shift(2, **points)
-
-
-def test_an_anchor_of_0_tokens_defines_a_line() -> None:
-    assert rf.resolution_shift(1024, base_tokens=0) == pytest.approx(math.exp(0.5 + 0.65 / 4096 * 1024), rel=1e-14)
 
 
 # make_t_list
@@ -96,13 +85,6 @@ def test_a_t_list_is_the_shifted_times_scaled_to_begin_at_max_t(shift: float) ->
         assert t_list == pytest.approx([float(max_t * point / points[0]) for point in points], rel=1e-14)
         assert {type(t) for t in t_list} == {float}
         assert (t_list[0], t_list[-1]) == (max_t, 0)
-
-
-def test_a_t_list_goes_into_the_sampler_and_the_config(xp: Any) -> None:
-    t_list = rf.make_t_list(4, shift=5.0)
-    t = rf.sample_from_t_list(50, t_list, rng=xp.rng(0), **xp.draw_args)
-    assert set(xp.numpy(t).tolist()) <= set(np.float32(t_list[:-1]).tolist())
-    assert rf.SampleTimestepConfig(t_list=t_list).t_list == t_list
 
 
 @pytest.mark.parametrize("shift", [1e300, 1e-300, 5e14])  # times coincide in float64, and by the last in float32 alone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain, combinations
 from typing import Any
 
 import jax
@@ -46,15 +45,13 @@ def test_float64_arrays_stay_float64_without_the_flag() -> None:
     x, y, t = arrays(4, 6, dtype=jnp.float64)
     with jax.enable_x64(True):
         t = t.astype(jnp.float64) * (1 - 2.0**-40)  # with digits that float32 lacks
-    calls: list[Any] = [(row, (x, y, t)) for row in FOUR]
-    calls += [(rf.ode_step, (x, y, t, t * t)), (rf.rf_alpha, (t,)), (lambda t: rf.shift_timesteps(t, 3.0), (t,))]
+    calls: list[Any] = [*((row, (x, y, t)) for row in FOUR), (rf.ode_step, (x, y, t, t * t)), (rf.rf_alpha, (t,))]
     for call, arguments in [*calls, (lambda t: rf.timestep_quantile(t, BETA), (t,))]:
         got = call(*arguments)
         assert got.dtype == jnp.float64
         assert_numpys(got, call, *arguments)
-    rngs = [np.random.default_rng(2) for _ in range(2)]
-    ours, theirs = rf.sample_timesteps(9, BETA, rng=rngs[0], xp=jnp, dtype=jnp.float64), rngs[1].random(9)
-    np.testing.assert_array_equal(ours, rf.timestep_quantile(theirs, BETA))
+    ours = rf.sample_timesteps(9, BETA, rng=np.random.default_rng(2), xp=jnp, dtype=jnp.float64)
+    np.testing.assert_array_equal(ours, rf.timestep_quantile(np.random.default_rng(2).random(9), BETA))
 
 
 def test_a_float_time_keeps_the_digits_of_float64_under_jit() -> None:
@@ -81,8 +78,6 @@ def test_quotients_are_correctly_rounded() -> None:
     for arguments in ((x, y, 0.7), (*wide, 0.7), (*wide, t)):
         wanted = rf.x0_to_flow(*(np.asarray(a) if isinstance(a, jax.Array) else a for a in arguments))
         assert_same_bits(np.asarray(rf.x0_to_flow(*arguments)), wanted)
-    got = jax.jit(rf.x0_to_flow, static_argnums=2)(x, y, 0.7)
-    assert_same_bits(np.asarray(got), rf.x0_to_flow(np.asarray(x), np.asarray(y), 0.7))
     x, y, _ = arrays(4, 6, dtype=jnp.float64)
     for k in range(1, 64):  # a ratio of 1 - 2**-53 would move x_t
         np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
@@ -96,10 +91,9 @@ def test_numpy_arrays_next_to_jax_arrays_become_jax_arrays(row: Row) -> None:
     ours = arrays(4, 6)
     theirs = [np.asarray(x, np.float64) for x in ours]
     wanted = row(*ours)
-    mixtures = list(chain.from_iterable(combinations(range(3), count) for count in (1, 2)))
 
     def mixed(*ours: Any) -> list[Any]:
-        return [row(*(theirs[at] if at in places else ours[at] for at in range(3))) for places in mixtures]
+        return [row(*(theirs[at] if at in places else ours[at] for at in range(3))) for places in ((0,), (2,), (1, 2))]
 
     for got in [*mixed(*ours), *jax.jit(mixed)(*ours)]:
         assert isinstance(got, jax.Array)
@@ -113,19 +107,16 @@ def test_numpy_arrays_are_accepted_in_every_place_with_the_dtypes_that_jax_has()
     assert rf.add_noise(x.astype(jnp.bfloat16), np.asarray(y, np.float64), 0.5).dtype == jnp.bfloat16
     with jax.enable_x64(True):
         assert rf.add_noise(np.asarray(x, np.float64), y, t).dtype == jnp.float64
-    for times in ((np.asarray(t), t * t), (t, np.asarray(t * t))):
-        np.testing.assert_array_equal(rf.ode_step(x, y, *times), rf.ode_step(x, y, t, t * t))
+    np.testing.assert_array_equal(rf.ode_step(x, y, t, np.asarray(t * t)), rf.ode_step(x, y, t, t * t))
     for got in (rf.expand_like(np.asarray(t), x), rf.expand_like(t, np.asarray(x))):
         assert isinstance(got, jax.Array)
         np.testing.assert_array_equal(got, t[:, None])
 
 
-def test_a_result_is_not_weakly_typed_and_a_key_is_not_an_array_of_numbers() -> None:
+def test_a_result_is_not_weakly_typed() -> None:
     x, y, t = arrays(4, 6)
     for result in (rf.add_noise(x, y, t), rf.add_noise(x, y, 0.3), rf.rf_alpha(t), rf.timestep_quantile(t, BETA)):
         assert not result.weak_type
-    with pytest.raises(TypeError, match="x0 must be a real floating array, got dtype key<fry>"):
-        rf.add_noise(jax.random.key(0), jax.random.key(1), 0.5)
 
 
 # Settings of JAX

@@ -93,19 +93,6 @@ def test_vmap_and_that_of_batched_gradients() -> None:
 
 
 @without_float64
-@every_dtype
-def test_samples_are_the_quantiles_of_48_random_bits(dtype: torch.dtype) -> None:
-    cfg = rf.SampleTimestepConfig("logitnormal", min_t=0.125, max_t=0.875)
-    t, r = rf.sample_timestep_pairs((4, 250), cfg, equal=0.0, rng=5, xp=torch, dtype=dtype)
-    generator = torch.Generator().manual_seed(5)
-    high, low = torch.randint(2**24, (2, 3, 1000), dtype=torch.int32, generator=generator).double()
-    u = high * 2.0**-24 + low * 2.0**-48
-    two = torch.from_numpy(rf.timestep_quantile(u[:2].numpy(), cfg))
-    for time, exact in ((t, two.amax(0)), (r, two.amin(0))):
-        assert_same_bits(time.flatten(), exact.to(dtype))
-
-
-@without_float64
 @pytest.mark.parametrize("call", [rf.x0_to_eps, lambda x, y, t: rf.ode_step(x, y, t, 0.1)])
 def test_a_compiled_float_that_changes_gives_the_eager_bits(call: Any) -> None:
     torch.compiler.reset()

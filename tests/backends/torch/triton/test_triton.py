@@ -216,16 +216,6 @@ def test_a_kernel_sums_products_for_the_gradient_of_t_if_rows_are_long(monkeypat
         rows.clear()
 
 
-def test_sums_of_products() -> None:
-    first, second = pair(torch.float32, torch.bfloat16)
-    grad = randn(*SHAPE, dtype=torch.bfloat16, seed=3)
-    for arrays, inner in product(((first, second), (None, second), (first, None)), (20, 1280, first.numel())):
-        for array, sums in zip(arrays, _triton.sum_products(grad, arrays, inner), strict=True):
-            if array is not None:
-                wanted = (grad.double() * array.double()).view(-1, inner).sum(-1)
-                torch.testing.assert_close(sums, wanted, rtol=1e-12, atol=1e-12)
-
-
 def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
     for row in FOUR[:3]:
         given = [x.detach().requires_grad_() for x in (*PAIR, times(3))]

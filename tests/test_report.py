@@ -56,12 +56,3 @@ def test_what_is_missing_gets_a_line_on_how_to_install_it_and_notes_come_last(mo
     missing = [line.split()[:3] for line in printed.splitlines() if " not found: " in line]
     assert missing == [[name, "not", "found:"] for name in FRAMEWORKS]
     assert printed.endswith(report.NOTES)
-
-
-def test_help_explains_the_words_of_the_report_and_an_unknown_option_is_an_error():
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert all(word in done.stdout for word in ("emulated", "relative to", "float64:"))
-    done = subprocess.run([*COMMAND, "--frobnicate"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--frobnicate" in done.stderr

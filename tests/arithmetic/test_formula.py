@@ -41,11 +41,6 @@ def test_a_formula_is_what_it_declares(name: str) -> None:
             assert slopes != {0}
 
 
-def test_every_table_names_every_pair_of_different_choices() -> None:
-    assert len(set(_formulas.CONVERSIONS.values())) == len(_formulas.CONVERSIONS) == 30
-    assert len(set(_formulas.RESCALINGS.values())) == len(_formulas.RESCALINGS) == 6
-
-
 def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
     first, second = (gradient(_formulas.x0_to_eps, place) for place in (0, 1))
     assert first.function(3.0, 0.25, FLOATS) == -9.0

@@ -9,9 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tests.benchmarks import report
-from tests.benchmarks.baselines import ADD, ON, frames
+from tests.benchmarks.baselines import ON, frames
 from tests.benchmarks.cases import FORMULAS, TABLES, cases
-from tests.benchmarks.measure import peak, times
+from tests.benchmarks.measure import times
 
 
 def main() -> None:
@@ -21,21 +21,16 @@ def main() -> None:
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
     parser.add_argument("--backend", action="append", choices=names, default=[], help="repeatable; by default all")
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
-    parser.add_argument("--table", action="append", choices=(*TABLES, "memory"), default=[], help="repeatable")
+    parser.add_argument("--table", action="append", choices=TABLES, default=[], help="repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
     parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the largest sizes, as FILE_torch.png")
     options = parser.parse_args()
-    tables = options.table or [*TABLES, "memory"]
-    chosen = frames(options.device, options.backend)
-    sizes = [
-        {"backend": frame.name, "dtype": dtype, "implementation": one.name, "peak": peak(frame, one, dtype)}
-        for frame in (tqdm(chosen, desc="memory", unit="backend") if "memory" in tables else ())
-        for dtype in frame.dtypes
-        for one in frame.implementations()
-        if one.name != ADD
-    ]
     records = []
-    work = [(frame, case) for frame in chosen for case in cases(frame.dtypes, frame.differentiable, tables, options.op)]
+    work = [
+        (frame, case)
+        for frame in frames(options.device, options.backend)
+        for case in cases(frame.dtypes, frame.differentiable, options.table or TABLES, options.op)
+    ]
     with tqdm(work, desc="time", unit="case", dynamic_ncols=True) as bar:
         for frame, case in bar:
             bar.set_postfix_str(f"{frame.name} {case.op} {case.direction} {case.dtype} {case.elements:,}")
@@ -43,11 +38,10 @@ def main() -> None:
     facts = report.machine(options.device)
     report.print_machine(facts)
     report.print_timings(records)
-    report.print_memory(sizes)
     report.print_slower(records)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {"machine": facts, "timings": records, "memory": sizes}
+        content = {"machine": facts, "timings": records}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.chart:
         from tests.benchmarks.chart import draw

@@ -7,7 +7,6 @@ import sys
 import exact_flow
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
 from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
@@ -25,15 +24,6 @@ def posterior_mean(x_t, t):
 def test_the_prediction_is_the_posterior_mean(t):
     expected = [posterior_mean(x_t, t) for x_t in X_T]
     np.testing.assert_allclose(exact_flow.expected_data(X_T, t, DATA, np), expected, rtol=1e-9, atol=1e-12)
-
-
-def test_many_steps_reach_the_solution_of_the_differential_equation():
-    expected = [
-        solve_ivp(lambda t, x: (x - posterior_mean(x, t)) / t, (1.0, 1e-4), x_1, rtol=1e-9, atol=1e-9).y[:, -1]
-        for x_1 in X_T
-    ]
-    found = exact_flow.along_the_flow(X_T, exact_flow.make_t_list(2000, max_t=1.0), DATA, np)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
 
 
 def test_the_program_meets_its_bounds_in_a_reduced_size(start, tmp_path):

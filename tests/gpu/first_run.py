@@ -2,7 +2,7 @@
 
 Each part is a process with a time limit, so a part that fails or is late does not stop the next. What a part prints
 goes to a file, times are saved after each case, and a summary comes last. Without a PART all parts run: facts, bits,
-times, tests and counters. A name such as bits-torch selects one framework.
+times and tests. A name such as bits-torch selects one framework.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ import numpy as np
 DEVICE = os.environ.get("DEVICE", "cuda")
 SECONDS = {"torch": 75, "jax": 45, "cupy": 15}  # to measure times
 FRAMEWORKS = [name for name in SECONDS if DEVICE == "cuda" or name != "cupy"]
-COUNTERS = (
-    "dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__inst_executed_pipe_fp64.sum,sm__inst_executed_pipe_xu.sum,"
-    "sm__inst_executed.sum,launch__registers_per_thread,gpu__time_duration.sum"
-)
 
 
 class Part(NamedTuple):
@@ -48,14 +44,12 @@ def plan(folder: Path) -> list[list[Part]]:
         return [*pytest, "--backend", name, *(["tests/gpu"] if DEVICE == "cuda" else []), *files]
 
     about = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem", "--format=csv"]
-    ncu = ["ncu", "--clock-control", "none", "--csv", "--metrics", COUNTERS, "--launch-skip", "16"]
-    groups = [
+    return [
         [Part("facts", 10, about if DEVICE == "cuda" else ["uname", "-a"])],
         [Part(f"bits-{name}", 60, [*this, f"bits-{name}"]) for name in FRAMEWORKS],
         *([Part(f"times-{name}", SECONDS[name], [*this, f"times-{name}"])] for name in FRAMEWORKS),
         [Part(f"tests-{name}", 70, tests(name)) for name in FRAMEWORKS],
     ]
-    return [*groups, [Part("counters", 25, [*ncu, *this, "counters"])]] if DEVICE == "cuda" else groups
 
 
 def run(group: list[Part], folder: Path, left: float) -> list[str]:
@@ -95,7 +89,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.inside:
         work, _, name = options.inside.partition("-")
-        {"bits": compare_bits, "times": measure_times, "counters": call_for_counters}[work](name, options.out)
+        {"bits": compare_bits, "times": measure_times}[work](name, options.out)
         return
     os.environ |= {"PYTHONUNBUFFERED": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.out.absolute() / "jax"))
@@ -176,25 +170,6 @@ def show_times(folder: Path) -> None:
         print_machine(saved["machine"])
         print_timings(saved["timings"])
         print_slower(saved["timings"])
-
-
-# Counters of a kernel of each formula, and of add
-
-
-def call_for_counters(name: str, folder: Path) -> None:
-    """Call each formula twice: ncu skips the first calls, which compile."""
-    import torch
-
-    from tests.benchmarks.baselines import ours
-    from tests.benchmarks.cases import LATENT
-
-    t = torch.rand(LATENT[0], device=DEVICE)
-    for _ in range(2):
-        for dtype in (torch.bfloat16, torch.float32):
-            x, y = (torch.ones(LATENT, dtype=dtype, device=DEVICE) for _ in range(2))
-            for op in ("add_noise", "pred_x0_from_flow", "x0_to_flow", "x0_to_eps"):
-                ours(op)(x, y, t)
-            torch.add(x, y)
 
 
 if __name__ == "__main__":

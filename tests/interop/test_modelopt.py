@@ -72,11 +72,8 @@ def test_every_layout_and_shape_has_modelopts_bits_and_strides(name: str) -> Non
         compare(name, first, second, times(4))
         compare(name, plain[0].bfloat16(), second, times(4))  # another layout and dtype than the first array's
         compare(name, first.half(), plain[1].double(), times(4, torch.bfloat16))
-    for shape in ((1,), (4,), (0, 3), (4, 1, 8, 8), (2, 3, 1, 4, 5), (1, 400_001), (50_000, 7), (2, 8, 11, 42, 52)):
+    for shape in ((1,), (0, 3), (1, 400_001), (50_000, 7)):
         compare(name, randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0]))
-    for t_shape in ((), (1,), (4, 3), (4, 1, 1, 1)):
-        t = torch.rand(t_shape, generator=torch.Generator().manual_seed(3))
-        compare(name, randn(*SMALL, seed=1), randn(*SMALL, seed=2), t)
 
 
 def test_coefficients_and_expand_like_have_modelopts_bits() -> None:
@@ -140,21 +137,6 @@ def test_our_sampler_accepts_modelopts_config_and_has_its_distribution(distribut
     torch.manual_seed(0)
     many = [module.sample_timesteps(20_000, cfg, device=torch.device("cpu")) for module in (ours, theirs)]
     assert ks_2samp(*(x.numpy() for x in many)).pvalue > 1e-3
-
-
-def test_both_samplers_of_a_t_list_give_its_entries_equally_often() -> None:
-    torch.manual_seed(0)
-    actual, expected = (
-        module.sample_from_t_list(4000, [0.999, 0.75, 0.5, 0.25, 0.0], device=torch.device("cpu"), dtype=torch.float32)
-        for module in (ours, theirs)
-    )
-    assert set(actual.tolist()) == set(expected.tolist())
-    assert [(actual == t).double().mean().item() for t in expected.unique()] == pytest.approx([0.25] * 4, abs=0.03)
-
-
-def test_our_config_begins_with_modelopts_fields_and_defaults() -> None:
-    expected = fastgen.SampleTimestepConfig().model_dump()
-    assert list(vars(rf.SampleTimestepConfig()).items())[: len(expected)] == list(expected.items())
 
 
 def test_modelopt_reads_the_settings_of_our_example() -> None:

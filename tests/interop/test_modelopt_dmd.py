@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +82,14 @@ def assert_ours_train_to_the_same_bits(config: Any, dtype: torch.dtype = torch.f
     return calls
 
 
-@pytest.mark.parametrize(("pred_type", "fake_type"), list(product(TO_X0, TO_X0)))
-def test_losses_and_gradients_of_every_prediction_type_are_the_same_bits(pred_type: str, fake_type: str) -> None:
+@pytest.mark.parametrize("pred_type", TO_X0)
+def test_losses_and_gradients_of_every_prediction_type_are_the_same_bits(pred_type: str) -> None:
     times = {"time_dist_type": "logitnormal", "t_list": [0.999, 0.7, 0.3, 0.0]}
-    needed = {"add_noise"} | TO_X0[pred_type] | (FROM_X0[fake_type] if fake_type != pred_type else set())
-    for sampling, dtype in (("one step", torch.float32), ("several steps", torch.bfloat16)):
+    for fake_type in TO_X0:
+        needed = {"add_noise"} | TO_X0[pred_type] | (FROM_X0[fake_type] if fake_type != pred_type else set())
         options = {"pred_type": pred_type, "fake_score_pred_type": fake_type, "sample_t_cfg": times}
-        assert needed <= set(
-            assert_ours_train_to_the_same_bits(fastgen.DMDConfig(**options, **SAMPLING[sampling]), dtype)
-        )
+        config = fastgen.DMDConfig(**options, **SAMPLING["several steps"])
+        assert needed <= set(assert_ours_train_to_the_same_bits(config, torch.bfloat16))
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)
@@ -128,22 +126,3 @@ def test_the_comparison_notices_a_wrong_function(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dmd, "pred_x0_from_flow", lambda v, x_t, t: flow_matching.pred_x0_from_flow(-v, x_t, t))
     actual = train(config)
     assert all(not torch.equal(actual[name], value) for name, value in expected.items())
-
-
-def test_every_function_without_random_numbers_is_replaced() -> None:
-    assert set(flow_matching.__all__) - {"sample_from_t_list", "sample_timesteps", "expand_like"} == REPLACED
-    assert all(getattr(dmd, name).__module__ == "modelopt.torch.fastgen.flow_matching" for name in REPLACED)
-
-
-def test_the_pipeline_runs_on_our_samplers(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampled: list[Tensor] = []
-
-    def recorded(name: str) -> Any:
-        return lambda *args, **kwargs: sampled.append(getattr(flow_matching, name)(*args, **kwargs)) or sampled[-1]
-
-    monkeypatch.setattr(pipeline, "sample_timesteps", recorded("sample_timesteps"))
-    monkeypatch.setattr(dmd, "sample_from_t_list", recorded("sample_from_t_list"))
-    times = {"time_dist_type": "logitnormal", "t_list": [0.999, 0.7, 0.3, 0.0]}
-    results = train(fastgen.DMDConfig(student_sample_steps=3, sample_t_cfg=times))
-    assert [t.shape for t in sampled] == [(4,)] * 4  # from t_list and at random, for the student and for the fake score
-    assert all(value.isfinite().all() for value in results.values())

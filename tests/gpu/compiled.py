@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch, _triton
+from fastgen_rf.backends import _torch_one_pass, _triton
 from tests.catalogue import ROWS
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
@@ -65,7 +65,7 @@ def record_kernels() -> list[Any]:
     make = _triton._kernel
     _triton._kernel = lambda *which: Recorded(make(*which), compiled)
     _triton._sum_products = Recorded(_triton._sum_products, compiled)
-    _torch._FUSED_ON, _torch._LEAST = ("cpu",), 0
+    _torch_one_pass._FUSED_ON, _torch_one_pass.LEAST = ("cpu",), 0
     return compiled
 
 
@@ -118,7 +118,7 @@ def check(compiled: list[Any]) -> str:
     ROWS["convert_prediction (v, v_vp)"](array(), array(), t)
     assert "sqrt.rn.f64" in compiled[-1].asm["ptx"]  # rounded to nearest
     latest(FMAS, loads=1)
-    _torch._LEAST_RECORDED = 0
+    _torch_one_pass._LEAST_RECORDED = 0
     first, second = array().requires_grad_(), array().requires_grad_()
     rf.x0_to_eps(first, second, t).backward(array())
     for kernel in compiled[-2:]:

@@ -20,14 +20,16 @@ def plain(value: Any) -> Any:
 
     In a trace by Dynamo a NumPy scalar is an array without axes, and so such an array is a number there.
     """
-    if type(value) is float:  # nearly every call
+    if type(value) is float:
         return value
     if isinstance(value, np.ndarray):
         return value if value.ndim else _without_axes(value)
     if not isinstance(value, np.generic) or isinstance(value, (np.datetime64, np.timedelta64)):
-        return value  # of nanoseconds, NumPy makes an int
+        # NumPy would convert a number of nanoseconds to an int.
+        return value
+    # The item of a longdouble is a longdouble.
     number = value.item()
-    return float(number) if isinstance(number, np.generic) else number  # a longdouble is its own item
+    return float(number) if isinstance(number, np.generic) else number
 
 
 def _without_axes(array: Any) -> Any:
@@ -54,7 +56,8 @@ def finite(value: Any, name: str) -> float:
     number: Any = plain(value)
     if not is_real(number):
         raise TypeError(f"{name} must be a real number, got {shown(value)}")
-    # NaN fails too, and an int or a Fraction beyond float64; math.isfinite is not traced for a number that changes
+    # NaN fails this check, and so does an int or a Fraction beyond float64. Dynamo cannot trace math.isfinite of a
+    # number that differs from call to call.
     if not -_LARGEST <= number <= _LARGEST:
         raise ValueError(f"{name} must be finite, got {shown(value)}")
     return float(number)

@@ -20,7 +20,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 def is_traced() -> bool:
     """Whether PyTorch traces this call."""
-    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)  # None while another thread imports torch
+    # The attribute does not exist yet while another thread imports torch.
+    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)
     return compiler is not None and bool(compiler.is_compiling())
 
 
@@ -71,9 +72,10 @@ def lies_in(number: float, low: float, high: float) -> bool:
         return low <= number <= high
     import torch.fx.experimental.symbolic_shapes as symbolic_shapes
 
-    # Dynamo follows no failing import.
+    # Dynamo cannot trace an import that fails.
     known: Any = getattr(symbolic_shapes, "guard_or_true", None)
-    if known is None:  # before torch 2.8, which stops here if the value is open
+    if known is None:
+        # PyTorch before 2.8 stops here if the value is open.
         return low <= number <= high
     lies: bool = known(low <= number) and known(number <= high)
     return lies
@@ -87,7 +89,7 @@ def shown(value: Any) -> str:
         return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return shown(value.item())
-    # float() and int() make numbers of what Dynamo has for arguments that differ from call to call.
+    # Dynamo has objects of its own for numbers that differ from call to call. float() and int() convert them.
     if isinstance(value, float):
         return f"{float(value)!r}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -32,7 +32,8 @@ from fastgen_rf.backends._torch_tensors import (
 )
 
 _CPU = torch.device("cpu")
-_PACKED = getattr(torch, "float4_e2m1fn_x2", None)  # from torch 2.8 on; an element is two numbers
+# An element of this dtype is two numbers. PyTorch has it since 2.8.
+_PACKED = getattr(torch, "float4_e2m1fn_x2", None)
 
 
 class TorchBackend(Backend):
@@ -55,7 +56,8 @@ class TorchBackend(Backend):
         for n, m in zip(shape, other, strict=True):
             if not guard_or_true(n == m):
                 return False
-            torch._check(n == m)  # type: ignore[no-untyped-call]  # of sizes that are not known until the call, it makes an assertion then
+            # For sizes that are known only when the program runs, this adds an assertion to the program.
+            torch._check(n == m)  # type: ignore[no-untyped-call]
         return True
 
     def agree(self, first: Any, second: Any, t: Any) -> bool:
@@ -82,7 +84,7 @@ class TorchBackend(Backend):
             found += [torch.device(kind, index) for index in range(torch.accelerator.device_count())]
         return found
 
-    def astype(self, array: Any, dtype: Any) -> Any:
+    def _astype(self, array: Any, dtype: Any) -> Any:
         return array.to(dtype)
 
     def permute(self, array: Any, order: Sequence[int]) -> Any:
@@ -97,7 +99,8 @@ class TorchBackend(Backend):
         return float32()
 
     def complement(self, t: Any) -> Any:
-        return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)  # float8 has no arithmetic
+        # Float8 has no arithmetic.
+        return (1 - (t.float() if t.dtype.itemsize == 1 else t)).to(t.dtype)
 
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         first = arrays[0]
@@ -119,11 +122,12 @@ class TorchBackend(Backend):
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         # Torch never warns, and Dynamo cannot trace the errstate of NumPy.
-        return self.astype(self._mapped(function, time, other), time.dtype)
+        return self._astype(self._mapped(function, time, other), time.dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)
-        return (0.25 if dtype == torch.float8_e5m2fnuz else eps), tiny  # torch says 0.125; it has two fraction bits
+        # torch.finfo has 0.125 for this dtype, but it has two fraction bits.
+        return (0.25 if dtype == torch.float8_e5m2fnuz else eps), tiny
 
     def check_rng(self, rng: Any) -> None:
         if rng is not None and not isinstance(rng, torch.Generator):
@@ -133,13 +137,17 @@ class TorchBackend(Backend):
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         device = rng.device if device is None and isinstance(rng, torch.Generator) else named_device(device)
-        draw = draws.__call__  # before 2.13 dynamo hashes, and finds empty, a frozen object made in its trace
+        # Before PyTorch 2.13, Dynamo hashes a frozen object that its trace made, and finds it without attributes. It
+        # does not hash the bound method.
+        draw = draws.__call__
         if isinstance(rng, int):
-            if rng >> (32 if device.type == "cpu" else 64):  # further bits of a seed torch's generators leave out
+            # The generators of PyTorch ignore the further bits of a seed.
+            if rng >> (32 if device.type == "cpu" else 64):
                 return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
             rng = torch.Generator(device).manual_seed(rng)
         if rng is None:
-            options: dict[str, Any] = {}  # torch.compile takes a dynamic n, and none with generator=None
+            # With generator=None, torch.compile does not support a dynamic n.
+            options: dict[str, Any] = {}
         elif rng.device.type != device.type or device.index not in (None, rng.device.index or 0):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
         else:
@@ -163,15 +171,16 @@ class TorchBackend(Backend):
         return torch.as_tensor(values, device="cpu").to(dtype).to(named_device(device))
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
-        # float32 holds every value of a narrower dtype, and indexing does not exist for each of those.
+        # Float32 holds every value of a narrower dtype. Not all of the narrower dtypes support indexing.
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return self.astype(table(values, wide, index.device)[index], dtype)
+        return self._astype(table(values, wide, index.device)[index], dtype)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):
-            return super().map(function, array, name)  # torch has special functions
-        call: Any = function.__call__  # type: ignore[operator]  # as in draw
-        return self.astype(call(array.double(), torch, torch.special), array.dtype)
+            return super().map(function, array, name)
+        # The bound method is used for the reason given in draw.
+        call: Any = function.__call__  # type: ignore[operator]
+        return self._astype(call(array.double(), torch, torch.special), array.dtype)
 
 
 BACKEND = TorchBackend(torch)

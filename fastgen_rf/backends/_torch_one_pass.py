@@ -32,14 +32,19 @@ from fastgen_rf.backends._torch_tensors import (
     widened,
 )
 
-_BLOCK = 2**18  # elements: two float64 scratch blocks of 2 MiB stay in cache
-_WHOLE = 2**19  # elements up to which an array is one block: a second one would cost more than the cache saves
-LEAST = 2**18  # below this many elements the plain expression is as fast
+# Elements of a block. Two float64 scratch blocks of 2 MiB stay in the cache.
+_BLOCK = 2**18
+# Arrays of up to this number of elements are one block, because a second one would cost more than the cache saves.
+_WHOLE = 2**19
+# Below this number of elements the plain expression is as fast.
+LEAST = 2**18
 # Elements from which a kernel pays on a GPU if gradients are recorded. With those of both arrays a call takes 177 us of
 # Python time, the recorded operations 67 us (measured on a CPU, with a launch that does nothing).
 _LEAST_RECORDED = 2**20
-_LEAST_SUMMED = 2**10  # elements for each element of t: a block of the kernel that sums products
-_FUSED_ON = ("cuda",)  # device types where one kernel evaluates a formula; ROCm's devices are called cuda, too
+# Elements of the arrays for each element of t, from which the kernel that sums products pays: one block of it.
+_LEAST_SUMMED = 2**10
+# Types of devices on which one kernel evaluates a formula. The devices of ROCm are called cuda as well.
+_FUSED_ON = ("cuda",)
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -204,7 +209,8 @@ _kept = Scratch()
 
 def _make_scratch() -> Any:
     # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
-    with torch.inference_mode(False):  # an inference tensor could not be written to outside of that mode
+    # A tensor that is made in inference mode could not be written to outside of it.
+    with torch.inference_mode(False):
         return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
 
 
@@ -320,8 +326,8 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, tim
             wide = block.values
             here_times = [part(t, index) for t in blocked]
             for unit, output in units:
-                # The last product overwrites the loaded gradient. One before it goes to the other scratch block:
-                # loading the gradient a second time takes 3 to 8 % of a call.
+                # The last product overwrites the loaded gradient. A product before it goes to the other scratch block,
+                # because loading the gradient a second time would take 3 to 8 % of a call.
                 scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
                 output[index] = torch.mul(wide, formula.function(*unit, *here_times, ops), out=scaled)
     return gradients, sums

@@ -9,12 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tests.benchmarks import memory, report
+from tests.benchmarks import draws, memory, report
 from tests.benchmarks.baselines import ADD, ON, OURS, Frame, frames
 from tests.benchmarks.cases import FORMULAS, TABLES, cases
 from tests.benchmarks.timing import measure, record
 
-SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "shapes": 0.5}  # of measuring for a case
+SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "shapes": 0.5, "draws": 0.5}  # of measuring for a case
 QUICK = 0.2, 3  # seconds, and rounds at least
 
 
@@ -22,19 +22,24 @@ def main() -> None:
     """Run what the options ask for."""
     options = _options()
     chosen = frames(options.device, options.backend)
-    tables = options.table or (["sizes"] if options.quick else [*TABLES, "memory"])
+    tables = options.table or (["sizes"] if options.quick else [*TABLES, "draws", "memory"])
     sizes = _memory(chosen, options.quick) if "memory" in tables else []
     records = []
     work = [
         (frame, case)
         for frame in chosen
-        for case in cases(frame.dtypes, frame.differentiable, tables, options.op, options.quick)
+        for case in [
+            *cases(frame.dtypes, frame.differentiable, tables, options.op, options.quick),
+            *(draws.cases() if "draws" in tables else ()),
+        ]
     ]
     with tqdm(work, desc="time", unit="case", dynamic_ncols=True) as bar:
         for frame, case in bar:
             bar.set_postfix_str(f"{frame.name} {case.op} {case.direction} {case.dtype} {case.elements:,}")
             compiled = case.table == "sizes" and not options.quick
             measured = [one for one in frame.implementations() if compiled or not one.compiled]
+            if case.table == "draws":
+                measured = draws.implementations(frame, case)
             seconds, fewest = QUICK if options.quick else (SECONDS[case.table], 5)
             records += [record(frame, case, timing) for timing in measure(frame, case, measured, seconds, fewest)]
     facts = report.machine(options.device)
@@ -75,7 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
     parser.add_argument("--backend", action="append", choices=names, default=[], help="repeatable; by default all")
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
-    parser.add_argument("--table", action="append", choices=(*TABLES, "memory"), default=[], help="repeatable")
+    parser.add_argument("--table", action="append", choices=(*TABLES, "draws", "memory"), default=[], help="repeatable")
     parser.add_argument("--quick", action="store_true", help="three sizes, little time for each, nothing compiled")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
     parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw times over sizes, and *_gradient.png")

@@ -71,7 +71,8 @@ class CupyBackend(NumpyDtypes):
             )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        if isinstance(rng, int) and rng >> 32:  # of a seed CuPy keeps 32 bits
+        # CuPy uses 32 bits of a seed.
+        if isinstance(rng, int) and rng >> 32:
             return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
         with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
@@ -95,7 +96,8 @@ class CupyBackend(NumpyDtypes):
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         with index.device:
             table = cupy.empty(len(values), dtype=cupy.float64)
-            for i, value in enumerate(values):  # each by a kernel: a CUDA graph cannot capture a copy from the host
+            # A kernel writes each value, because a CUDA graph cannot capture a copy from the host.
+            for i, value in enumerate(values):
                 table[i] = value
             return self.astype(table[index], dtype)
 

@@ -111,7 +111,8 @@ class JaxBackend(NumpyDtypes):
         return times if place is None else tuple(_put(t, place) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        with jax.enable_x64(True):  # else a float64 asked for comes out as float32
+        # Without the scope, JAX would turn float64 into float32.
+        with jax.enable_x64(True):
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
     def relative_time(self, formula: TimeFormula, t: Any, t_next: Any, rank: int) -> Any:
@@ -131,7 +132,8 @@ class JaxBackend(NumpyDtypes):
         taken = _take(values, dtype, index)
         if isinstance(index, Tracer) or taken.sharding == index.sharding:
             return taken
-        return jax.device_put(taken, index.sharding)  # the same placement, with the spec that the caller wrote
+        # This is the same placement, but with the sharding that the caller wrote.
+        return jax.device_put(taken, index.sharding)
 
 
 class _Times(NamedTuple):
@@ -323,9 +325,10 @@ def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtyp
 @partial(jax.jit, static_argnums=(0, 1))
 def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
     with jax.enable_x64(True):
-        # A constant of the program, so that a call transfers nothing. XLA aborts at a constant of a dtype of 6 bits.
+        # The table is a constant of the program, so that a call transfers nothing. It is wide, because XLA aborts at a
+        # constant of a dtype of 6 bits.
         table = jnp.asarray(np.asarray(values, np.float64 if dtype == np.float64 else np.float32))
-        # On a mesh of Explicit axes a gather is told its sharding.
+        # On a mesh of Explicit axes, a gather needs the sharding of its result.
         sharding = jax.typeof(index).sharding
         return table.at[index].get(mode="promise_in_bounds", out_sharding=sharding).astype(dtype)
 
@@ -401,7 +404,7 @@ def _place(device: Any) -> Any:
 
 
 def _key(seed: int) -> Any:
-    """Key of an int of any size: JAX's own takes 32 bits without x64, and the words beyond are folded in."""
+    """Return a key for an int of any size. Without x64, jax.random.key takes 32 bits; the others are folded in."""
     key = jax.random.key(seed & 0xFFFFFFFF)
     while seed := seed >> 32:
         key = jax.random.fold_in(key, seed & 0xFFFFFFFF)

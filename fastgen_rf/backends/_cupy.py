@@ -67,7 +67,7 @@ class CupyBackend(NumpyDtypes):
             )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        # CuPy keeps 32 bits of a seed.
+        # CuPy uses 32 bits of a seed.
         if isinstance(rng, int) and rng >> 32:
             return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
         with cupy.cuda.Device(_where_to_draw(rng, device)):

@@ -314,7 +314,8 @@ def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtyp
 @partial(jax.jit, static_argnums=(0, 1))
 def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
     with jax.enable_x64(True):
-        # A constant of the program, so that a call transfers nothing. XLA aborts at a constant of a dtype of 6 bits.
+        # The table is a constant of the program, so that a call transfers nothing. It is wide, because XLA aborts at a
+        # constant of a dtype of 6 bits.
         table = jnp.asarray(np.asarray(values, np.float64 if dtype == np.float64 else np.float32))
         # On a mesh of Explicit axes, a gather needs the sharding of its result.
         sharding = jax.typeof(index).sharding

@@ -232,12 +232,12 @@ class Backend:
         return float(info.eps), float(info.smallest_normal)
 
     def check_rng(self, rng: Any) -> None:
-        """Raise TypeError if ``rng``, neither an int nor NumPy's, is nothing that this framework draws with."""
+        """Raise TypeError if the framework cannot draw with ``rng``, which is not an int or a NumPy generator."""
         if rng is not None:
             raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
 
     def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        """Draw the arrays of ``draws`` in ``shape``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
+        """Draw the arrays of ``draws`` in ``shape``: on the host with a NumPy generator, else with :meth:`draw`."""
         if not isinstance(rng, np.random.Generator):
             return self.draw(shape, draws, plain(rng), device, dtype)
         from scipy import special
@@ -246,22 +246,22 @@ class Backend:
         return tuple(self.from_host(t.reshape(shape), device, dtype) for t in times)
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        """Draw the arrays of ``draws`` in ``shape`` on ``device`` with its own generator, or one that an int seeds.
+        """Draw the arrays of ``draws`` in ``shape`` on ``device``, with ``rng`` of the framework, an int or None.
 
-        Different ints must give different streams, however large they are.
+        An int seeds a new generator. Different ints must give different streams, however large they are.
         """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
-        """Elements of ``values``, which ``dtype`` can hold, at an array of indices, in its shape and on its device."""
+        """Return ``values[index]`` in ``dtype``, which holds the values, with the shape and the device of ``index``."""
         table = self.from_host(np.asarray(values), self.device(index), dtype)
         return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,))), index.shape)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
+        """Convert NumPy float64 ``values`` to an array of this framework in ``dtype``."""
         if device is not None and not self.takes(device):
             raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
-        # The namespace need not have a name for a dtype of NumPy.
+        # A NumPy dtype may be one that the standard does not have.
         if isinstance(dtype, (np.dtype, type)):
             host = values.astype(dtype)
         else:

@@ -28,7 +28,8 @@ from fastgen_rf.backends._torch_tensors import (
     index_of,
     named_device,
     placed,
-    table,
+    taken,
+    uniform,
 )
 
 _CPU = torch.device("cpu")
@@ -137,43 +138,32 @@ class TorchBackend(Backend):
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         device = rng.device if device is None and isinstance(rng, torch.Generator) else named_device(device)
-        # Before PyTorch 2.13, Dynamo hashes a frozen object that its trace made, and finds it without attributes. It
-        # does not hash the bound method.
+        # Before torch 2.13, Dynamo hashes a frozen object that it calls, and fails if the trace has made the object.
         draw = draws.__call__
         if isinstance(rng, int):
-            # The generators of PyTorch ignore the further bits of a seed.
+            # torch's generators ignore further bits of a seed.
             if rng >> (32 if device.type == "cpu" else 64):
                 return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
             rng = torch.Generator(device).manual_seed(rng)
         if rng is None:
-            # With generator=None, torch.compile does not support a dynamic n.
+            # With generator=None, torch.compile does not support an n that changes from call to call.
             options: dict[str, Any] = {}
         elif rng.device.type != device.type or device.index not in (None, rng.device.index or 0):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
         else:
             options = {"generator": rng}
-        size = draws.shape(math.prod(shape))
-        if self.has_float64(device):
-            u = torch.rand(size, dtype=torch.float64, device=device, **options)
-        else:
-            bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
-            u = bits[0] * 2.0**-24 + bits[1] * 2.0**-48
+        u = uniform(draws.shape(math.prod(shape)), device, self.has_float64(device), options)
         # An index takes one operation here, and ten in the arithmetic that all frameworks have.
-        boundaries = draws.boundaries
-        drawn = draw(u, torch, torch.special) if boundaries is None else (index_of(u, boundaries),)
+        drawn = draw(u, torch, torch.special) if draws.boundaries is None else (index_of(u, draws.boundaries),)
         # In a batch of 8, a call that changes nothing takes 1 us of 20.
-        drawn = tuple([t.to(dtype) for t in drawn])
-        if u.device != device:
-            drawn = tuple([t.to(device) for t in drawn])
+        drawn = tuple([t.to(dtype) if u.device == device else t.to(dtype).to(device) for t in drawn])
         return drawn if len(shape) == 1 else tuple([t.reshape(shape) for t in drawn])
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         return torch.as_tensor(values, device="cpu").to(dtype).to(named_device(device))
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
-        # Float32 holds every value of a narrower dtype. Not all of the narrower dtypes support indexing.
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return self._astype(table(values, wide, index.device)[index], dtype)
+        return taken(values, index, dtype)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(array.device):

@@ -127,7 +127,26 @@ def named_device(device: Any) -> torch.device:
         raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
 
 
+# Draws
+
+
+def uniform(size: tuple[int, ...], device: torch.device, has_float64: bool, options: dict[str, Any]) -> Any:
+    """Draw float64 uniform numbers on ``device``. If it has no float64, the numbers are on the CPU."""
+    if has_float64:
+        return torch.rand(size, dtype=torch.float64, device=device, **options)
+    bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
+    return bits[0] * 2.0**-24 + bits[1] * 2.0**-48
+
+
 # Tables of numbers: the entries of a t_list, and the boundaries between uniform numbers that draw them
+
+
+def taken(values: tuple[float, ...], index: Any, dtype: torch.dtype) -> Any:
+    """Return ``values[index]`` in ``dtype``."""
+    # float32 holds every value of a narrower dtype, and PyTorch cannot index tensors of each of those.
+    entries = table(values, torch.float64 if dtype == torch.float64 else torch.float32, index.device)
+    # index_select takes half the time of an index, but it supports one axis only.
+    return (entries.index_select(0, index) if index.ndim == 1 else entries[index]).to(dtype)
 
 
 def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:

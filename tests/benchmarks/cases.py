@@ -1,4 +1,4 @@
-"""The cases that are measured, in four tables, and the formulas as users write them."""
+"""The cases of the formulas, in four tables, and the formulas as users write them. The draws are in draws.py."""
 
 from __future__ import annotations
 

@@ -145,9 +145,14 @@ def check(compiled: list[Any]) -> str:
 def check_launches(x: torch.Tensor, t: torch.Tensor) -> None:
     """A kernel that was compiled is launched as Triton launches it, also if Triton's private names have changed."""
     out, formula = torch.empty_like(x), CONVERSIONS["x0", "flow"]
-    for signature in (_triton._SIGNATURE, "another"):
+    patched = mock.patch.object
+    for change in (
+        patched(_triton, "_MOST_COMPILED", 0),
+        patched(_triton, "_SIGNATURE", "another"),
+        patched(_triton.inspect, "signature", side_effect=ValueError),
+    ):
         _triton._compiled.clear()
-        with mock.patch.object(_triton, "_SIGNATURE", signature):
+        with change:
             for _ in range(2):
                 _triton.launch(formula, (x, x), (t,), 4096, out)
         first, second = launches

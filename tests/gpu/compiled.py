@@ -12,15 +12,17 @@ import re
 import statistics
 import time
 import timeit
-from collections import Counter
+from collections import Counter, deque
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import fastgen_rf as rf
+from fastgen_rf._formulas import CONVERSIONS
 from fastgen_rf.backends import _torch_one_pass, _triton
 from tests.catalogue import ROWS
 
@@ -31,6 +33,16 @@ MOST_FLOAT64 = {"add_noise": 25, "pred_x0_from_flow": 16, "x0_to_flow": 45, "x0_
 FMAS = 16  # in the PTX of a division by a number, two for each element
 
 
+launches: deque[tuple[Any, ...]] = deque(maxlen=2)  # arguments of the last two
+
+
+def launch(
+    gridX, gridY, gridZ, stream, function, kernel_metadata, launch_metadata, launch_enter_hook, launch_exit_hook, *args
+):
+    """Keep the arguments of a launch, and do nothing. Their names are those of Triton's own launcher."""
+    launches.append((gridX, gridY, gridZ, stream, function, kernel_metadata, *args))
+
+
 class AbsentGpu:
     """Triton's driver for a GPU that is not there: it loads no kernel, and a launch does nothing."""
 
@@ -38,7 +50,7 @@ class AbsentGpu:
         self.get_current_target = lambda: GPUTarget("cuda", architecture, 32)
         self.get_current_device = lambda: architecture  # Triton keeps the kernels of each device apart
         self.get_current_stream = lambda device=None: 0
-        self.launcher_cls = lambda source, metadata: lambda *arguments: None
+        self.launcher_cls = lambda source, metadata: launch
         self.utils = SimpleNamespace(
             get_device_properties=lambda device: {"max_shared_mem": 2**16},
             load_binary=lambda name, kernel, shared, device: (None, None, 0, 0, 1024),
@@ -126,7 +138,25 @@ def check(compiled: list[Any]) -> str:
         assert count(kernel)["LDG.E.128"] == 1
     _triton.sum_products(array(), [array(), array()], 4096)
     latest(fmas=0, loads=3)
+    check_launches(array(), t)
     return ", ".join(counts)
+
+
+def check_launches(x: torch.Tensor, t: torch.Tensor) -> None:
+    """A kernel that was compiled is launched as Triton launches it, also if Triton's private names have changed."""
+    out, formula = torch.empty_like(x), CONVERSIONS["x0", "flow"]
+    patched = mock.patch.object
+    for change in (
+        patched(_triton, "_MOST_COMPILED", 0),
+        patched(_triton, "_SIGNATURE", "another"),
+        patched(_triton.inspect, "signature", side_effect=ValueError),
+    ):
+        _triton._compiled.clear()
+        with change:
+            for _ in range(2):
+                _triton.launch(formula, (x, x), (t,), 4096, out)
+        first, second = launches
+        assert all(one is other or one == other for one, other in zip(first, second, strict=True)), (first, second)
 
 
 def print_launch_times() -> None:

@@ -26,7 +26,8 @@ INSTALL = {
 }
 ROW = "{:<7} {:<12} {:<10} {:<9} {:<17} {}"
 SHAPE = (16, 64, 64)
-TOLERANCE = 2.0**-22  # recovering x_0 rounds x_t and v to float32 once each
+# x_0 is recovered from x_t and v, each rounded to float32 once.
+TOLERANCE = 2.0**-22
 NOTES = f"""
 float64: native, or emulated by triple-float32 arithmetic.
 round trip error: largest error of x_0, recovered from x_t and the flow, relative to |x_0| + |x_t|; at most

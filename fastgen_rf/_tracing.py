@@ -1,7 +1,7 @@
-"""What a trace by ``torch.compile`` or ``torch.export`` needs beyond the eager code.
+"""Workarounds for traces by ``torch.compile`` and ``torch.export``.
 
-Dynamo, the tracer of both, runs the package's own code. It follows plain Python, but it has no ``repr`` of a number
-whose value is not fixed, and it turns NumPy's functions into tensor operations. Nothing here imports PyTorch.
+Both use Dynamo, which traces the code of this package. It follows plain Python, but it has no ``repr`` of a number
+whose value is not fixed, and it turns NumPy functions into tensor operations. This module does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 def is_traced() -> bool:
     """Whether PyTorch traces this call."""
-    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)  # None while another thread imports torch
+    # While another thread imports torch, the module exists but has no compiler yet.
+    compiler: Any = getattr(sys.modules.get("torch"), "compiler", None)
     return compiler is not None and bool(compiler.is_compiling())
 
 
@@ -53,41 +54,42 @@ def cached(function: FunctionT) -> FunctionT:
 
 
 def fixed(value: Any) -> Any:
-    """Return ``value``; if it is a float or an int, a trace is compiled for this value alone.
+    """Return ``value``. In a trace, a float or an int becomes a constant, and the program is compiled for this value.
 
-    Dynamo makes text of a number by a guard on its value, and ``repr`` of a float has all of its digits.
+    To format a number as text, Dynamo adds a guard on its value. ``repr`` of a float has all of its digits.
     """
     if isinstance(value, bool) or not isinstance(value, (float, int)) or not is_traced():
         return value
     kind = float if isinstance(value, float) else int
     number = kind(value)
-    # The comparison stops the trace of a number that is not known until the call, with Dynamo's message on those.
+    # The comparison raises Dynamo's error for a number whose value is not known until the call.
     return kind(f"{number!r}") if number > 0 or number <= 0 else number
 
 
 def lies_in(number: float, low: float, high: float) -> bool:
-    """Whether ``number`` lies in [low, high]; True if a trace leaves its value open (``tensor.item()``)."""
+    """Whether ``number`` lies in [low, high]. In a trace, True if its value is not known (``tensor.item()``)."""
     if not is_traced():
         return low <= number <= high
     import torch.fx.experimental.symbolic_shapes as symbolic_shapes
 
-    # Dynamo follows no failing import.
+    # Dynamo cannot trace an import that fails, hence getattr. Before torch 2.8 the name does not exist, and the
+    # comparison raises an error if the value is not known.
     known: Any = getattr(symbolic_shapes, "guard_or_true", None)
-    if known is None:  # before torch 2.8, which stops here if the value is open
+    if known is None:
         return low <= number <= high
     lies: bool = known(low <= number) and known(number <= high)
     return lies
 
 
 def shown(value: Any) -> str:
-    """``repr(value)`` for an error message; in a trace a text that Dynamo can make."""
+    """Return ``repr(value)`` for an error message, or in a trace a text that Dynamo can make."""
     if not is_traced():
         return repr(value)
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return shown(value.item())
-    # float() and int() make numbers of what Dynamo has for arguments that differ from call to call.
+    # float() and int() convert the objects by which Dynamo represents arguments that differ from call to call.
     if isinstance(value, float):
         return f"{float(value)!r}"
     if isinstance(value, int) and not isinstance(value, bool):

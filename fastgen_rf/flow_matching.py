@@ -63,7 +63,7 @@ def rf_alpha(t: TimeT) -> TimeT:
     """
     time: Any = checked_time(t)
     if is_number(time):
-        return 1.0 - time  # type: ignore[no-any-return]  # a float for a float (and for the ints 0 and 1)
+        return 1.0 - time  # type: ignore[no-any-return]
     return floating_backend(time, "t").complement(time)  # type: ignore[no-any-return]
 
 
@@ -349,7 +349,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))
-    expanded: ArrayT = x[index]  # type: ignore[index]  # every array can be indexed; the protocol need not say so
+    expanded: ArrayT = x[index]  # type: ignore[index]
     return expanded
 
 

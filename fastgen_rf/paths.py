@@ -22,7 +22,8 @@ __all__ = ["convert_state", "convert_time"]
 
 _RANGES = {"angle": (0.0, math.pi / 2), "sigma": (0.0, math.inf), "log_snr": (-math.inf, math.inf)}
 _HALF_PI_OF_FLOAT32 = float(np.float32(math.pi / 2))
-_ARITHMETIC = ("rf", "sigma", "alpha_bar")  # their formulas take no more than a square root
+# The conversions among these use arithmetic and square roots only.
+_ARITHMETIC = ("rf", "sigma", "alpha_bar")
 
 
 def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParameterization) -> TimeT:
@@ -82,14 +83,14 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
         if source == target:
-            return level  # type: ignore[return-value]  # a float for a float
+            return level  # type: ignore[return-value]
         return _converted(fixed(level), source, target)[0] * 1.0  # type: ignore[return-value]
     backend = floating_backend(level, "time")
     if source == target:
         return level  # type: ignore[no-any-return]
     if not {source, target} <= set(_ARITHMETIC) and not backend.has_float64(backend.device(level)):
         raise TypeError(
-            f"'angle' and 'log_snr' need float64, which device {backend.device_name(level)} lacks: pass a float or a "
+            f"'angle' and 'log_snr' need float64, which device {backend.device(level)} lacks: pass a float or a "
             "NumPy array as time and move the result to the device"
         )
     return backend.map_times(_time_maps.CONVERSIONS[source, target], level)  # type: ignore[no-any-return]
@@ -157,22 +158,27 @@ def _checked_level(time: Any, source: str) -> Any:
     number = plain(time)
     whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
     if source not in _RANGES or not (isinstance(number, float) or whole):
-        # What checked_time says of other numbers, that they lie in [0, 1] and can be divided by 1000, is right for rf.
+        # The message of checked_time mentions [0, 1] and a division by 1000, which applies to "rf" only.
         other = isinstance(number, (int, complex)) and (isinstance(number, bool) or number not in (0, 1))
         if other and source != "rf":
             raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
-        return checked_time(number, "time")  # alpha_bar lies in [0, 1] as t does
+        # alpha_bar lies in [0, 1], as t does.
+        return checked_time(number, "time")
     low, high = _RANGES[source]
     if source == "angle" and isinstance(time, np.generic):
-        high = max(high, float(np.asarray(high, time.dtype)))  # float32's pi/2 lies above pi/2
+        # Float32 rounds pi/2 up.
+        high = max(high, float(np.asarray(high, time.dtype)))
     elif source == "angle" and isinstance(time, np.ndarray):
-        high = _HALF_PI_OF_FLOAT32  # a NumPy scalar in a trace, where its dtype cannot be read
+        # In a trace by Dynamo, a NumPy scalar is an array, and its dtype cannot be read.
+        high = _HALF_PI_OF_FLOAT32
     try:
         level = float(number)
-    except OverflowError:  # an int that no float64 reaches
+    except OverflowError:
+        # The time is an integer beyond the range of float64.
         raise ValueError(f"time must be a number that float64 can hold, got {shown(time)}") from None
     if lies_in(level, low, high):
         return level
-    if not lies_in(level, low - SLACK, high + SLACK):  # NaN fails too
+    # NaN fails this check as well.
+    if not lies_in(level, low - SLACK, high + SLACK):
         raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {shown(time)}")
     return low if level < low else high

@@ -1,8 +1,8 @@
-"""Which backend serves these arrays, this rng, this device: the one place that knows the frameworks' names.
+"""Find the backend of an array, an rng or a device: the one place with the names of the frameworks.
 
-A framework is looked for among the modules already imported, and its backend is imported when first needed: whoever
-holds a framework's array or generator has imported the framework. The checks are plain ``isinstance`` and import
-statements because ``torch.compile`` traces those, where it stops at caches and at importlib.
+A framework is looked up among the imported modules, and its backend is imported when it is first needed. An array or a
+generator of a framework exists only if the framework has been imported. The checks are plain ``isinstance`` and import
+statements, because ``torch.compile`` can trace these, and cannot trace caches or importlib.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ def _load_cupy() -> Backend:
     return module.BACKEND
 
 
-_ARRAYS = (  # torch first: its small operations are the fastest, so that what it waits for shows most
+# PyTorch comes first, because its small operations are the fastest, and so this look-up is a larger part of a call.
+# MaskedArray is a subclass of ndarray. Its mask would be lost silently, so it is rejected.
+_ARRAYS = (
     ("torch", "Tensor", _load_torch),
-    ("numpy.ma", "MaskedArray", None),  # an ndarray, whose mask every result would lack
+    ("numpy.ma", "MaskedArray", None),
     ("numpy", "ndarray", _load_numpy),
     ("jax", "Array", _load_jax),
     ("cupy", "ndarray", _load_cupy),
@@ -68,11 +70,12 @@ _WANTED = {
     "device": "a device of an array framework, its name or None",
     "dtype": "a dtype of an array framework, its name or None",
 }
-_ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}  # a JAX device's type belongs to jaxlib
+# The type of a JAX device belongs to jaxlib.
+_ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}
 
 
 def backend_of(array: Any, name: str) -> Backend:
-    """Find the backend that serves ``array``, which the caller knows as ``name``."""
+    """Find the backend of ``array``; ``name`` is the name of the argument, for error messages."""
     for root, kind, load in _ARRAYS:
         module = sys.modules.get(root)
         if module is not None and isinstance(array, getattr(module, kind)):
@@ -95,12 +98,13 @@ def backend_of(array: Any, name: str) -> Backend:
 
 
 def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
-    """Backend of a namespace known only through the array API standard, of which ``array`` is an array."""
+    """Backend of a framework that is known only through the array API standard."""
     from array_api_compat import device
 
     try:
         device(array)
-    except AttributeError:  # MLX 0.32 has the functions of the standard, but not yet the attributes of an array
+    except AttributeError:
+        # MLX 0.32 has the functions of the standard, but its arrays do not have the attributes yet.
         raise TypeError(
             f"{name} must follow the array API standard, got {namespace.__name__}, whose arrays have no device: "
             f"pass NumPy arrays and convert the result"
@@ -109,10 +113,11 @@ def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
 
 
 def check_plain(array: Any, name: str) -> None:
-    """Raise TypeError if ``array`` is NumPy's with an arithmetic of its own, which a formula would bypass.
+    """Raise TypeError if ``array`` is a subclass of ndarray with arithmetic of its own, which a formula would bypass.
 
-    Such are quantities with units and astropy's masked arrays: of ufuncs (astropy, unyt) or of operators alone
-    (the package quantities). ``np.memmap``, ``np.matrix`` and image loaders' subclasses are data like any other.
+    Examples are quantities with units and the masked arrays of astropy. They override ufuncs (astropy, unyt) or
+    operators only (the package quantities). ``np.memmap``, ``np.matrix`` and the subclasses of image loaders override
+    neither, and are accepted.
     """
     kind, plain_kind = type(array), np.ndarray
     if kind is plain_kind or not isinstance(array, plain_kind):
@@ -155,15 +160,16 @@ def as_array(time: Any) -> Any:
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
-    """``values``, with JAX arrays in place of the values that ``jax.numpy`` converts.
+    """Convert values to JAX arrays as ``jax.numpy`` would.
 
-    These are the objects with a ``__jax_array__`` method (a ``flax.nnx.Param``, for instance) and, if that leaves a
-    JAX array among the values, NumPy arrays.
+    Objects with a ``__jax_array__`` method (for example a ``flax.nnx.Param``) are converted. If one of the values is
+    then a JAX array, NumPy arrays are converted too.
     """
     jax, torch, ndarray = sys.modules.get("jax"), sys.modules.get("torch"), np.ndarray
     if jax is None or (torch is not None and isinstance(values[0], torch.Tensor)):
-        return values  # nearly every call; torch.compile traces no more than this
-    # The two loops spare calls that are all NumPy's or all JAX's the checks below, which take 1 to 2 us.
+        # Nearly every call ends here, and torch.compile traces no more than this.
+        return values
+    # Calls with arrays of NumPy only, or of JAX only, end in these loops. The checks below take 1 to 2 us.
     for value in values:
         if type(value) is not ndarray and type(value) is not float:
             break
@@ -177,7 +183,8 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
     values = tuple(_converted(jax, value) for value in values)
     if not any(isinstance(value, jax.Array) for value in values):
         return values
-    masked = np.ma.MaskedArray  # would lose its mask: it stays, to be refused
+    # A masked array stays, and backend_of rejects it.
+    masked = np.ma.MaskedArray
     return tuple(
         _as_jax(jax, value) if isinstance(value, ndarray) and not isinstance(value, masked) else value
         for value in values
@@ -185,26 +192,27 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
 
 
 def _converted(jax: Any, value: Any) -> Any:
-    """The JAX array that ``value`` makes of itself, or ``value``. A tracer's ``__jax_array__`` is None."""
+    """Convert an object with a ``__jax_array__`` method; return any other value. A tracer has None in its place."""
     convert = getattr(value, "__jax_array__", None)
     return value if convert is None else _as_jax(jax, convert())
 
 
 def _as_jax(jax: Any, array: Any) -> Any:
-    """``array`` as a JAX array; an array of strings or units is returned and fails the checks by its name."""
+    """Convert an array to JAX. An array of strings or with units is returned, and fails the checks afterwards."""
     if isinstance(array, jax.Array):
         return array
     try:
         check_plain(array, "")
         return jax.numpy.asarray(array)
-    except (TypeError, ValueError):  # which of the two depends on what it is
+    except (TypeError, ValueError):
+        # Which of the two it is depends on the array.
         return array
 
 
 def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
-    """Find the one framework that ``rng``, ``xp``, ``device`` and ``dtype`` name between them.
+    """Find the one framework that ``rng``, ``xp``, ``device`` and ``dtype`` name.
 
-    A NumPy generator serves every framework and so names NumPy only where nothing else names another.
+    A NumPy generator can be used with every framework, so it names NumPy only if nothing names another framework.
     """
     rng = plain(rng)
     if isinstance(rng, (bool, str)):
@@ -238,7 +246,8 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     (name, backend), *others = named.items()
     for other_name, other in others:
         if other != backend:
-            if "rng" in (name, other_name):  # NumPy's RandomState is no generator for any framework: say that first
+            if "rng" in (name, other_name):
+                # RandomState of NumPy is not supported for any framework, which is the more helpful message.
                 named["rng"].check_rng(rng)
             raise TypeError(
                 f"{name} and {other_name} belong to different frameworks: got {backend.name} and {other.name}"
@@ -252,10 +261,10 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
 
 
 def _check_not_staged(rng: Any) -> None:
-    """Raise TypeError if JAX is staging a program, in which the numbers of a NumPy generator would be constants.
+    """Raise TypeError if JAX is tracing a program, in which the numbers of a NumPy generator would be constants.
 
-    While a program is staged, an operation on a constant returns a tracer; under an eager ``grad`` or ``vmap`` it
-    does not. ``stop_gradient`` is the operation that takes least time, and it uses no device.
+    In a trace by ``jit`` an operation on a constant returns a tracer; under an eager ``grad`` or ``vmap`` it does not.
+    ``stop_gradient`` is used because it is the fastest such operation and uses no device.
     """
     jax = sys.modules.get("jax")
     if jax is not None and isinstance(jax.lax.stop_gradient(0.0), jax.core.Tracer):
@@ -267,7 +276,7 @@ def _check_not_staged(rng: Any) -> None:
 
 
 def _of_namespace(xp: Any) -> Backend:
-    """Backend of a namespace: a framework's own, or as array_api_compat wraps it."""
+    """Backend of a namespace, the framework's own or the one that array_api_compat wraps around it."""
     name = getattr(xp, "__name__", "")
     load = _ROOTS.get(name.rpartition("array_api_compat.")[2].partition(".")[0])
     if load is not None:
@@ -281,14 +290,16 @@ def _of_namespace(xp: Any) -> Backend:
 
 
 def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | None:
-    """Backend of a framework's generator, device or dtype; None where the value names none.
+    """Backend of a generator, device or dtype; None if the value does not name a framework.
 
-    A device may be of a library that is no framework, as dpnp's are of dpctl: then ``of_xp`` must take it.
+    A device may belong to a library that is not a framework: the devices of dpnp belong to dpctl. The framework of
+    ``of_xp`` must then accept it.
     """
     if value is None or isinstance(plain(value), (str, int)):
         return None
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.device):  # whose module's name dynamo had not before torch 2.13
+    # Before PyTorch 2.13, Dynamo cannot read the name of the module of a torch.device.
+    if torch is not None and isinstance(value, torch.device):
         return _load_torch()
     root = type(value).__module__.partition(".")[0]
     load = _ROOTS.get(root)
@@ -305,7 +316,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
 
 
 def _described(value: Any) -> str:
-    """What a value that every framework accepts is, in an error message."""
+    """Describe a value that every framework accepts, for an error message."""
     value = plain(value)
     if isinstance(value, int):
         return "an int"

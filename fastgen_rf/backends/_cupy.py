@@ -1,6 +1,7 @@
-"""CuPy: cupy's own namespace, on the device where the arrays live, whichever is current.
+"""CuPy: one elementwise kernel for each formula, on the device of its arrays.
 
-Unlike PyTorch and JAX, CuPy allocates and launches on the current device, so each entry makes the arrays' current.
+Unlike PyTorch and JAX, CuPy allocates and launches on the current device, so each method makes the device of the arrays
+the current one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class CupyBackend(NumpyDtypes):
     def devices(self) -> list[Any]:
         return [f"cuda:{index}" for index in range(cupy.cuda.runtime.getDeviceCount())]
 
-    def astype(self, array: Any, dtype: Any) -> Any:
+    def _astype(self, array: Any, dtype: Any) -> Any:
         return array if array.dtype == dtype else _map_in_one_kernel("wide(x)", array, dtype)
 
     @property
@@ -66,7 +67,8 @@ class CupyBackend(NumpyDtypes):
             )
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        if isinstance(rng, int) and rng >> 32:  # of a seed CuPy keeps 32 bits
+        # CuPy uses 32 bits of a seed.
+        if isinstance(rng, int) and rng >> 32:
             return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
         with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
@@ -75,7 +77,7 @@ class CupyBackend(NumpyDtypes):
                 rng = cupy.random.get_random_state()
             uniform = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
             times = draws(uniform(draws.shape(math.prod(shape)), dtype=cupy.float64), cupy, functions)
-            return tuple(self.astype(t, dtype).reshape(shape) for t in times)
+            return tuple(self._astype(t, dtype).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         with cupy.cuda.Device(_ordinal(device)):
@@ -84,13 +86,14 @@ class CupyBackend(NumpyDtypes):
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         with index.device:
             table = cupy.empty(len(values), dtype=cupy.float64)
-            for i, value in enumerate(values):  # each by a kernel: a CUDA graph cannot capture a copy from the host
+            # A kernel writes each value, because a CUDA graph cannot capture a copy from the host.
+            for i, value in enumerate(values):
                 table[i] = value
-            return self.astype(table[index], dtype)
+            return self._astype(table[index], dtype)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         with array.device:
-            return self.astype(function(self.astype(array, cupy.float64), cupy, functions), array.dtype)
+            return self._astype(function(self._astype(array, cupy.float64), cupy, functions), array.dtype)
 
 
 def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
@@ -114,8 +117,8 @@ def _map_in_one_kernel(expression: str, array: Any, dtype: Any) -> Any:
     return out
 
 
-# CuPy compiles with -ftz=true, under which a cast flushes the subnormals of float32, and those of bfloat16, which go
-# through it; PTX's own conversions, which are written out here, keep them. `maximum` keeps NaN.
+# CuPy compiles with -ftz=true. A cast then flushes the subnormal numbers of float32, and those of bfloat16, which is
+# converted through float32. The conversions of PTX, which are written out here, keep them. `maximum` keeps NaN.
 _PREAMBLE = "__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }\n" + (
     """
 __device__ double wide(double x) { return x; }
@@ -128,11 +131,12 @@ __device__ double wide(float x) { double y; asm("cvt.f64.f32 %0, %1;" : "=d"(y) 
 __device__ float single(double x) { float y; asm("cvt.rn.f32.f64 %0, %1;" : "=f"(y) : "d"(x)); return y; }
 """
 )
-_OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)  # a b + c in two roundings, as on the host
+# No contraction: a b + c is rounded twice, as on the host.
+_OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)
 
 
 def _cast(dtype: Any) -> str:
-    """What rounds a double to ``dtype`` Z: float16 once, bfloat16 by way of float32, as NumPy does."""
+    """Expression that rounds a double to ``dtype``: to float16 once, to bfloat16 through float32, as NumPy does."""
     once = np.dtype(dtype).name in ("float64", "float16", "int32")
     return "static_cast<Z>({})" if once else "static_cast<Z>(single({}))"
 
@@ -169,11 +173,13 @@ def _kernel_of_one(expression: str, cast: str) -> Any:
 
 
 def _where_to_draw(rng: Any, device: Any) -> Any:
-    """Index of the device to draw on: a generator's own, which has its state there; else what ``device`` says."""
+    """Index of the device to draw on: that of the generator, which has its state there, or that of ``device``."""
     asked = _ordinal(device)
     if not isinstance(rng, cupy.random.Generator):
-        return asked  # nothing tells where a RandomState is
-    own = rng.bit_generator._state.device.id  # no public name tells
+        # The device of a RandomState cannot be found.
+        return asked
+    # There is no public name for the device of a generator.
+    own = rng.bit_generator._state.device.id
     if asked is not None and asked != own:
         raise ValueError(f"rng and device must agree, got a generator on cuda:{own} and device {device}")
     return own

@@ -1,9 +1,9 @@
-"""JAX: every evaluation under ``jax.jit``, in a float64 scope that leaves the global x64 flag alone.
+"""JAX: every evaluation under ``jax.jit``, in a float64 scope that does not change the global x64 flag.
 
-The scope (``jax.enable_x64``) is entered inside the function that is traced, and anew in every rule of derivatives:
-JAX applies its own rules outside, where their constants would come out as float32. So no derivative is left to them,
-of whatever order (:func:`_run`). Random integers are drawn outside the scope, because float64 draws inside it fail in
-an outer jit (https://github.com/jax-ml/jax/issues/5982). They become float64 numbers inside it.
+The scope is ``jax.enable_x64``. The traced function enters it, and every derivative rule enters it again. JAX applies
+its own derivative rules outside of the scope, where their constants would be float32, so derivatives of all orders have
+rules here (:func:`_run`). Random bits are drawn outside of the scope, because float64 draws fail in it under an outer
+jit (https://github.com/jax-ml/jax/issues/5982), and are combined inside of it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ class JaxBackend(NumpyDtypes):
     def device(self, array: Any) -> Any:
         return None if isinstance(array, Tracer) else array.sharding
 
-    def device_name(self, array: Any) -> str:
-        return _platform(self.device(array))
-
     def share_device(self, array: Any, other: Any) -> bool:
         if isinstance(array, Tracer) or isinstance(other, Tracer):
-            return True  # under a trace placement is the compiler's business
+            # In a trace, the compiler decides on the placement.
+            return True
         if not (array.committed and other.committed):
-            return True  # JAX moves what nobody has placed
+            # JAX moves arrays that have not been placed explicitly.
+            return True
         return bool(array.sharding.device_set == other.sharding.device_set)
 
     def has_float64(self, device: Any) -> bool:
@@ -50,7 +49,7 @@ class JaxBackend(NumpyDtypes):
     def devices(self) -> list[Any]:
         return list(jax.devices())
 
-    def astype(self, array: Any, dtype: Any) -> Any:
+    def _astype(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
     @property
@@ -96,7 +95,8 @@ class JaxBackend(NumpyDtypes):
         return times if place is None else tuple(_put(t, place) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        with jax.enable_x64(True):  # else a float64 asked for comes out as float32
+        # Outside of the scope, float64 values would become float32.
+        with jax.enable_x64(True):
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
@@ -108,14 +108,15 @@ class JaxBackend(NumpyDtypes):
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
-            return super().map(function, array, name)  # JAX has special functions
+            return super().map(function, array, name)
         return _evaluate(_Mapped(function), array.dtype, array)
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         taken = _take(values, dtype, index)
         if isinstance(index, Tracer) or taken.sharding == index.sharding:
             return taken
-        return jax.device_put(taken, index.sharding)  # the same placement, with the spec that the caller wrote
+        # The placement is the same, with the spec that the caller wrote.
+        return jax.device_put(taken, index.sharding)
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _with_trailing_axes(t: Any, rank: int) -> Any:
 
 
 def _leading(a: Any) -> Any:
-    """``a`` rounded to 12 bits, in its bits."""
+    """``a`` rounded to 12 bits, by integer operations on its bits."""
     bits = (jax.lax.bitcast_convert_type(a, jnp.int32) + 0x800) & -0x1000
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
@@ -313,9 +314,10 @@ def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtyp
 @partial(jax.jit, static_argnums=(0, 1))
 def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
     with jax.enable_x64(True):
-        # A constant of the program, so that a call transfers nothing. XLA aborts at a constant of a dtype of 6 bits.
+        # The table is a constant of the program, so that a call transfers nothing. It is wide, because XLA aborts at a
+        # constant of a dtype of 6 bits.
         table = jnp.asarray(np.asarray(values, np.float64 if dtype == np.float64 else np.float32))
-        # On a mesh of Explicit axes a gather is told its sharding.
+        # On a mesh of Explicit axes, a gather needs the sharding of its result.
         sharding = jax.typeof(index).sharding
         return table.at[index].get(mode="promise_in_bounds", out_sharding=sharding).astype(dtype)
 
@@ -336,7 +338,8 @@ def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) 
 
 @jax.jit
 def _complement(t: Any) -> Any:
-    with jax.enable_x64(True):  # else a float64 array comes out as float32
+    # Outside of the scope, a float64 array would become float32.
+    with jax.enable_x64(True):
         return 1 - t
 
 
@@ -344,14 +347,16 @@ def _put(t: Any, place: Any) -> Any:
     if not isinstance(t, Tracer) or not isinstance(place, Sharding):
         return jax.device_put(t, place)
     if set(jax.sharding.get_abstract_mesh().axis_types) == {AxisType.Explicit}:
-        reshard: Any = jax.sharding.reshard  # untyped
-        return reshard(t, place)  # there the type says the sharding, and out_shardings are ignored
-    return jax.jit(lambda t: t, out_shardings=place)(t)  # on a mesh of Auto axes, device_put is but a hint
+        # On a mesh of Explicit axes, the sharding is a part of the type, and JAX ignores out_shardings.
+        reshard: Any = jax.sharding.reshard
+        return reshard(t, place)
+    # On a mesh of Auto axes, device_put is only a hint.
+    return jax.jit(lambda t: t, out_shardings=place)(t)
 
 
-@functools.lru_cache  # asked at every call
+@functools.lru_cache
 def _platform(device: Any) -> str:
-    """Platform of a device, a sharding or a device's name; where None, as for a tracer, the default one."""
+    """Platform of a device, a sharding or the name of a device; the default platform for None, as of a tracer."""
     if device is None:
         return jax.default_backend()
     device = _place(device)
@@ -361,7 +366,7 @@ def _platform(device: Any) -> str:
 
 @functools.cache
 def _computes_float64(platform: str) -> bool:
-    """Whether a platform computes in float64: asked once, by compiling for it, unless it is known to."""
+    """Whether a platform computes in float64. For an unknown platform a small program is compiled, once."""
     return platform in ("cpu", "gpu", "cuda", "rocm") or _compiles_float64(
         SingleDeviceSharding(jax.devices(platform)[0])
     )
@@ -371,13 +376,14 @@ def _compiles_float64(place: Sharding) -> bool:
     try:
         with jax.enable_x64(True):
             jax.jit(lambda x: x * x + x, in_shardings=place).lower(1.0).compile()
-    except Exception:  # each platform has its own
+    # Each platform has exceptions of its own.
+    except Exception:
         return False
     return True
 
 
 def _place(device: Any) -> Any:
-    """The JAX device that a string such as ``"gpu:1"`` names; a device or a sharding as it is."""
+    """The JAX device of a name such as ``"gpu:1"``; a device or a sharding unchanged."""
     if not isinstance(device, str):
         if device is None or isinstance(device, (jax.Device, Sharding)):
             return device
@@ -385,13 +391,14 @@ def _place(device: Any) -> Any:
     platform, _, index = device.partition(":")
     try:
         return jax.devices(platform)[int(index or 0)]
-    except (RuntimeError, IndexError, ValueError) as error:  # no such platform, no device of that number, no number
+    # The errors of a wrong platform, of a wrong number, and of a string that is not a number.
+    except (RuntimeError, IndexError, ValueError) as error:
         names = [f"{each.platform}:{number}" for number, each in enumerate(jax.devices())]
         raise ValueError(f"device must be one of {', '.join(names)}, got {device!r}") from error
 
 
 def _key(seed: int) -> Any:
-    """Key of an int of any size: JAX's own takes 32 bits without x64, and the words beyond are folded in."""
+    """Key of an int of any size. ``jax.random.key`` uses 32 bits without x64; the further bits are folded in."""
     key = jax.random.key(seed & 0xFFFFFFFF)
     while seed := seed >> 32:
         key = jax.random.fold_in(key, seed & 0xFFFFFFFF)

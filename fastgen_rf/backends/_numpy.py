@@ -1,7 +1,7 @@
-"""NumPy: the standard's own ways, without array_api_compat, which takes longer to import than NumPy itself.
+"""NumPy: large arrays in cache-sized blocks, and the floating dtypes of ml_dtypes.
 
-What differs is that ml_dtypes adds floating dtypes (bfloat16, float8) that ``numpy.isdtype`` and ``numpy.finfo``
-do not know.
+``numpy.isdtype`` and ``numpy.finfo`` do not support the dtypes of ml_dtypes (bfloat16, float8). array_api_compat is not
+used, because its import takes longer than that of NumPy.
 """
 
 from __future__ import annotations
@@ -16,23 +16,27 @@ from fastgen_rf.arithmetic import FLOATS, Formula, Ops
 from fastgen_rf.arithmetic._inplace import Scratch, fill_in_blocks
 from fastgen_rf.backends._standard import Backend, Elementwise, numpy_dtype, with_trailing_axes
 
-_BLOCK = 2**17  # elements: two float64 scratch blocks of 1 MiB stay in cache
-_LEAST = 2**16  # below this many elements the plain expression is as fast
+# Elements of a block. Two float64 scratch blocks of 1 MiB stay in the cache.
+_BLOCK = 2**17
+# Below this number of elements the plain expression is as fast.
+_LEAST = 2**16
 
 
 @functools.cache
 def _is_floating(dtype: Any) -> bool:
     if not isinstance(dtype, np.dtype):
-        return False  # a JAX key's, say
+        # For example the dtype of a JAX key.
+        return False
     scalar = dtype.type
     return issubclass(scalar, np.floating) or (scalar.__module__ == "ml_dtypes" and "float" in scalar.__name__)
 
 
 class NumpyDtypes(Backend):
-    """What the frameworks share whose dtypes are NumPy's and ml_dtypes': NumPy, JAX and CuPy."""
+    """The part that NumPy, JAX and CuPy share, because they have the dtypes of NumPy and ml_dtypes."""
 
     def is_floating(self, dtype: Any) -> bool:
-        return _is_floating(dtype) and dtype.char != "g" and dtype.isnative  # longdouble and ">f4" are NumPy's alone
+        # Only NumPy has longdouble and other byte orders, such as ">f4".
+        return _is_floating(dtype) and dtype.char != "g" and dtype.isnative
 
     def dtype(self, dtype: Any) -> Any:
         return numpy_dtype(np.float32 if dtype is None else dtype)
@@ -41,7 +45,8 @@ class NumpyDtypes(Backend):
         if issubclass(dtype.type, np.floating):
             finfo: Any = np.finfo
         else:
-            import ml_dtypes  # whoever made the dtype has imported it
+            # A dtype of ml_dtypes exists only after its import.
+            import ml_dtypes
 
             finfo = ml_dtypes.finfo
         info = finfo(dtype)
@@ -49,7 +54,7 @@ class NumpyDtypes(Backend):
 
 
 class NumpyBackend(NumpyDtypes):
-    """NumPy arrays, ml_dtypes' included."""
+    """NumPy arrays, of the dtypes of ml_dtypes too."""
 
     def is_floating(self, dtype: Any) -> bool:
         return _is_floating(dtype)
@@ -63,7 +68,7 @@ class NumpyBackend(NumpyDtypes):
     def devices(self) -> list[Any]:
         return ["cpu"]
 
-    def astype(self, array: Any, dtype: Any) -> Any:
+    def _astype(self, array: Any, dtype: Any) -> Any:
         return np.asarray(array).astype(dtype, copy=False)
 
     def share_device(self, array: Any, other: Any) -> bool:

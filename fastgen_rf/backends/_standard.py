@@ -1,8 +1,8 @@
-"""What a backend does, and how the array API standard alone does it.
+"""The interface of a backend, and its implementation with the array API standard alone.
 
-:class:`Backend` is the interface: every other file here subclasses it and overrides what its framework does
-otherwise. As it stands it serves any namespace of the standard (array_api_strict, dask, ...): formulas in float64,
-or on float32 words where the device has none; timesteps drawn and inverted on the host, then moved.
+:class:`Backend` supports any namespace of the standard (array_api_strict, dask, ...). It evaluates formulas in float64,
+or in triple-float32 arithmetic on a device without float64. It draws timesteps on the host and then moves them. Every
+other backend is a subclass that overrides the methods that its framework does differently.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Draws(Protocol):
 
 
 class Backend:
-    """The array API namespace ``xp``, and how formulas and draws are run on its arrays."""
+    """Evaluate formulas and draw samples with the array API namespace ``xp``."""
 
     name: str
 
@@ -61,13 +61,14 @@ class Backend:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and self.name == other.name
 
-    # What an array is
+    # Arrays and devices
 
     def is_floating(self, dtype: Any) -> bool:
         """Whether ``dtype`` is a real floating dtype of this framework."""
         try:
             return bool(self.xp.isdtype(dtype, "real floating"))
-        except TypeError:  # what is none of its dtypes, as array_api_strict and sparse have it
+        except TypeError:
+            # array_api_strict and sparse raise for a dtype of another framework.
             return False
 
     def device(self, array: Any) -> Any:
@@ -75,10 +76,6 @@ class Backend:
         from array_api_compat import device
 
         return device(array)
-
-    def device_name(self, array: Any) -> str:
-        """Device that ``array`` lives on, as an error message names it."""
-        return str(self.device(array))
 
     def share_device(self, array: Any, other: Any) -> bool:
         """Whether the two can be computed with together."""
@@ -89,7 +86,7 @@ class Backend:
         return bool(shape == other or (len(shape) == len(other) and all(map(may_equal, shape, other))))
 
     def agree(self, first: Any, second: Any, t: Any) -> bool:
-        """Whether a glance shows that the floating array ``first`` goes with the two others; False says nothing."""
+        """Fast path: True only if the three arrays are plainly compatible. False means "not known"."""
         return False
 
     def has_float64(self, device: Any) -> bool:
@@ -98,7 +95,7 @@ class Backend:
         return "float64" in info.dtypes(device=device, kind="real floating")
 
     def devices(self) -> list[Any]:
-        """Devices that this machine offers."""
+        """The devices of this machine."""
         return list(self.xp.__array_namespace_info__().devices())
 
     def takes(self, device: Any) -> bool:
@@ -107,15 +104,16 @@ class Backend:
             if device in self.devices():
                 return True
             placed = self.device(self.xp.empty(0, device=device))
-        except Exception:  # each namespace has its own
+        # Each namespace has exceptions of its own.
+        except Exception:
             return False
-        # dpnp lists SYCL's devices, but its arrays have devices of another type, and names serve it, too. dask takes
-        # any value, and places on its only device.
+        # dpnp lists devices of SYCL, but the devices of its arrays have another type, and it accepts names as well.
+        # dask accepts any value, and places arrays on its only device.
         return placed not in self.devices()
 
-    # What the formulas need
+    # Formulas
 
-    def astype(self, array: Any, dtype: Any) -> Any:
+    def _astype(self, array: Any, dtype: Any) -> Any:
         """``array`` in ``dtype``; itself where it is already."""
         return self.xp.astype(array, dtype, copy=False)
 
@@ -125,7 +123,7 @@ class Backend:
 
     def complement(self, t: Any) -> Any:
         """``1 - t`` in t's dtype."""
-        return self.astype(1 - t, t.dtype)
+        return self._astype(1 - t, t.dtype)
 
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         """Evaluate ``formula`` in float64 and cast the result to ``dtype``.
@@ -153,7 +151,7 @@ class Backend:
         """
         # Many namespaces compute with NumPy, and a result may be infinite or overflow.
         with np.errstate(divide="ignore", over="ignore"):
-            return self.astype(self._mapped(function, time, other), time.dtype)
+            return self._astype(self._mapped(function, time, other), time.dtype)
 
     def _mapped(self, function: TimeMap, time: Any, other: Any) -> Any:
         """``function`` of times in float64, or in triple-float32 arithmetic on a device without float64."""
@@ -179,7 +177,7 @@ class Backend:
         return Float32(self.xp, plus, plus, leading_bits)
 
     def _single(self, array: Any) -> Any:
-        return self.astype(array, self.xp.float32)
+        return self._astype(array, self.xp.float32)
 
     def _wide(self, array: Any, rank: int) -> Any:
         """An array in float64, or as Words, with trailing axes up to ``rank``; a float unchanged."""
@@ -187,16 +185,16 @@ class Backend:
             return array
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
-            return self.astype(array, self.xp.float64)
+            return self._astype(array, self.xp.float64)
         return Words.of(self._single(array), self._float32)
 
     def _narrow(self, result: Any, dtype: Any) -> Any:
-        return self.astype(result.float32() if isinstance(result, Words) else result, dtype)
+        return self._astype(result.float32() if isinstance(result, Words) else result, dtype)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        """``function(array)`` elementwise in float64, cast to the array's dtype; ``special``: it has special functions.
+        """Evaluate ``function`` elementwise in float64 and cast the result to the dtype of ``array``.
 
-        ``name`` is what the caller knows the array by.
+        ``special`` means that the function uses special functions. ``name`` is the name of the argument, for messages.
         """
         if special:
             raise TypeError(
@@ -205,23 +203,26 @@ class Backend:
             )
         if not self.has_float64(self.device(array)):
             raise TypeError(
-                f"{name} is on device {self.device_name(array)}, which lacks float64: pass a NumPy array as {name} and "
+                f"{name} is on device {self.device(array)}, which lacks float64: pass a NumPy array as {name} and "
                 "move the result to the device"
             )
-        return self.astype(function(self.astype(array, self.xp.float64), self.xp, None), array.dtype)
+        return self._astype(function(self._astype(array, self.xp.float64), self.xp, None), array.dtype)
 
-    # What the samplers need
+    # Samplers
 
     def dtype(self, dtype: Any) -> Any:
         """Find this framework's dtype of that name; float32 if None."""
         if dtype is None:
             return self.xp.float32
-        if isinstance(dtype, str) and dtype != "float":  # NumPy's is float64, everywhere here, and PyTorch's float32
-            # The framework's own name first: NumPy knows bfloat16 and float8 only once ml_dtypes has been imported.
+        # "float" is float64 for NumPy, and here for every framework; torch.float is float32.
+        if isinstance(dtype, str) and dtype != "float":
+            # The name in the framework comes first, because NumPy has bfloat16 and float8 only after an import of
+            # ml_dtypes.
             named = getattr(self.xp, dtype, None)
             if named is not None and self.is_floating(named):
                 return named
-        if isinstance(dtype, (np.dtype, type, str, int)):  # an int names none, and NumPy says so
+        # An int is not a dtype, and NumPy raises the error.
+        if isinstance(dtype, (np.dtype, type, str, int)):
             dtype = getattr(self.xp, numpy_dtype(dtype).name, dtype)
         return dtype
 
@@ -231,12 +232,12 @@ class Backend:
         return float(info.eps), float(info.smallest_normal)
 
     def check_rng(self, rng: Any) -> None:
-        """Raise TypeError if ``rng``, neither an int nor NumPy's, is nothing that this framework draws with."""
+        """Raise TypeError if the framework cannot draw with ``rng``, which is not an int or a NumPy generator."""
         if rng is not None:
             raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {type(rng).__name__}")
 
     def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        """Draw the arrays of ``draws`` in ``shape``: on the host if ``rng`` is NumPy's, else as :meth:`draw` does."""
+        """Draw the arrays of ``draws`` in ``shape``: on the host with a NumPy generator, else with :meth:`draw`."""
         if not isinstance(rng, np.random.Generator):
             return self.draw(shape, draws, plain(rng), device, dtype)
         from scipy import special
@@ -245,22 +246,23 @@ class Backend:
         return tuple(self.from_host(t.reshape(shape), device, dtype) for t in times)
 
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
-        """Draw the arrays of ``draws`` in ``shape`` on ``device`` with its own generator, or one that an int seeds.
+        """Draw the arrays of ``draws`` in ``shape`` on ``device``, with ``rng`` of the framework, an int or None.
 
-        Different ints must give different streams, however large they are.
+        An int seeds a new generator. Different ints must give different streams, however large they are.
         """
         return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
-        """Elements of ``values``, which ``dtype`` can hold, at an array of indices, in its shape and on its device."""
+        """Return ``values[index]`` in ``dtype``, which holds the values, with the shape and the device of ``index``."""
         table = self.from_host(np.asarray(values), self.device(index), dtype)
         return self.xp.reshape(self.xp.take(table, self.xp.reshape(index, (-1,))), index.shape)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
-        """NumPy float64 ``values``, each near one of ``dtype``, as an array of this framework."""
+        """Convert NumPy float64 ``values`` to an array of this framework in ``dtype``."""
         if device is not None and not self.takes(device):
             raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
-        if isinstance(dtype, (np.dtype, type)):  # NumPy's, which the standard need not name
+        # A NumPy dtype may be one that the standard does not have.
+        if isinstance(dtype, (np.dtype, type)):
             host = values.astype(dtype)
         else:
             host = values if dtype == self.xp.float64 else values.astype(np.float32)
@@ -273,7 +275,7 @@ def numpy_dtype(dtype: Any) -> Any:
         return np.dtype(dtype)
     except TypeError:
         if isinstance(dtype, str):
-            # NumPy knows bfloat16, float8 and the like once ml_dtypes has been imported.
+            # NumPy has bfloat16, float8 and similar dtypes after an import of ml_dtypes.
             with suppress(ImportError, TypeError):
                 import ml_dtypes  # noqa: F401
 

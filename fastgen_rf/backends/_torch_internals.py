@@ -74,7 +74,7 @@ def guard_or_true(condition: Any) -> Any:
 
     PyTorch before 2.8 lacks the function: there the condition itself is returned, whose bool() is not traced.
     """
-    # Imported here because it imports sympy, which takes 0.3 s; a compiler has imported it already.
+    # Imported here, because it imports sympy, which takes 0.3 s. A compiler has already imported it.
     import torch.fx.experimental.symbolic_shapes as shapes
 
     return shapes.guard_or_true(condition) if hasattr(shapes, "guard_or_true") else condition

@@ -1,4 +1,7 @@
-"""What a tensor tells of its memory, what is made of it on the way into a formula, and what a formula takes with it."""
+"""Helpers of the PyTorch backend: memory layout, conversions to float64, and the operations of formulas.
+
+The last part finds out which devices compute in float64.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, 
 
 
 def needs_gradient(array: Any) -> bool:
-    """Whether a gradient is wanted for it."""
+    """Whether autograd wants the gradient of ``array``, a tensor or a float."""
     return type(array) is not float and array.requires_grad
 
 
@@ -24,9 +27,9 @@ def is_stubborn(array: Any, recorded: bool) -> bool:
 
 
 def memory_order(array: Any) -> list[int] | None:
-    """Axes of a dense tensor from outermost to innermost in memory; None if it has gaps or overlaps.
+    """Axes of a dense tensor from outermost to innermost in memory; None if the tensor has gaps or overlaps.
 
-    None as well where a singleton axis has a stride of its own, which torch's operations make another of.
+    The result is also None if the stride of a singleton axis is unusual, because operations of PyTorch change it.
     """
     order = list(range(array.ndim))
     strides = array.stride()
@@ -41,7 +44,7 @@ def memory_order(array: Any) -> list[int] | None:
 
 
 def leading(t: Any, order: list[int]) -> int:
-    """How many axes, in the order of memory, it takes to hold those along which t varies."""
+    """Number of outermost axes, in the order of memory, that include all axes along which t varies."""
     lead = len(order)
     while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
         lead -= 1
@@ -54,18 +57,19 @@ def double(array: Any, copy: bool = False) -> Any:
 
 
 def widened(t: Any, rank: int, copy: bool = False) -> Any:
-    """Widen t and give it trailing axes; ``copy``: in memory of its own, whatever becomes of t."""
+    """A time in float64 with trailing axes; with ``copy``, in memory that no other tensor shares."""
     if isinstance(t, float):
         return t
     wide = t.to(torch.float64, copy=True) if copy and t.dtype == torch.float64 else t.double()
     missing = rank - t.ndim
     if missing < 2:
         return wide.unsqueeze(-1) if missing else wide
-    return wide.reshape(*t.shape, *(1,) * missing)  # half the time of an index with as many Nones
+    # An index with as many Nones takes twice the time.
+    return wide.reshape(*t.shape, *(1,) * missing)
 
 
 def placed(t: Any, device: torch.device) -> Any:
-    """Give a number on the CPU to ``device`` as a kernel's argument: nothing is copied, nothing waits; else t."""
+    """Move a 0-d time from the CPU to ``device`` as the argument of a kernel, without a copy that would wait."""
     if t.device == device:
         return t
     return torch.ones((), dtype=torch.float64, device=device) * t.reshape(()).double()
@@ -92,15 +96,17 @@ def both_or_none(t: Any, t_next: Any) -> list[Any]:
 
 def permuted(order: Any, *arrays: Any) -> list[Any]:
     if order == list(range(len(order))):
-        return list(arrays)  # nothing to permute, as nearly always; six views in a backward pass take 10 us
+        # Nearly every call ends here. Six views in a backward pass would take 10 us.
+        return list(arrays)
     return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
 
 
-_BLOCK_ON_DEVICE = 2**22  # elements of a sum on an accelerator: float64 temporaries of 32 MiB, however large the arrays
+# Number of elements that a sum on an accelerator takes at a time. This limits float64 temporaries to 32 MiB.
+_BLOCK_ON_DEVICE = 2**22
 
 
 def summed(grad: Any, array: Any, shape: Any) -> Any:
-    """Sum ``grad array`` in float64 to ``shape``; piece by piece where it need not be differentiated."""
+    """Sum ``grad * array`` in float64 to ``shape``, in pieces if the sum is not differentiated."""
     if torch.is_grad_enabled() or grad.numel() <= _BLOCK_ON_DEVICE or type(grad) is not torch.Tensor:
         return (grad.double() * array.double()).sum_to_size(shape)
     total = torch.zeros(shape, dtype=torch.float64, device=grad.device)
@@ -111,8 +117,9 @@ def summed(grad: Any, array: Any, shape: Any) -> Any:
 
 
 def named_device(device: Any) -> torch.device:
-    """The device that is asked for, or the default one."""
-    if device is None:  # torch.compile traces an empty tensor's device, but not torch.get_default_device()
+    """The device that ``device`` names, or the default device."""
+    if device is None:
+        # torch.compile can trace this, and cannot trace torch.get_default_device().
         return torch.empty(0).device
     try:
         return torch.device(device)
@@ -120,7 +127,26 @@ def named_device(device: Any) -> torch.device:
         raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
 
 
+# Draws
+
+
+def uniform(size: tuple[int, ...], device: torch.device, has_float64: bool, options: dict[str, Any]) -> Any:
+    """Draw float64 uniform numbers on ``device``. If it has no float64, the numbers are on the CPU."""
+    if has_float64:
+        return torch.rand(size, dtype=torch.float64, device=device, **options)
+    bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
+    return bits[0] * 2.0**-24 + bits[1] * 2.0**-48
+
+
 # Tables of numbers: the entries of a t_list, and the boundaries between uniform numbers that draw them
+
+
+def taken(values: tuple[float, ...], index: Any, dtype: torch.dtype) -> Any:
+    """Return ``values[index]`` in ``dtype``."""
+    # float32 holds every value of a narrower dtype, and PyTorch cannot index tensors of each of those.
+    entries = table(values, torch.float64 if dtype == torch.float64 else torch.float32, index.device)
+    # index_select takes half the time of an index, but it supports one axis only.
+    return (entries.index_select(0, index) if index.ndim == 1 else entries[index]).to(dtype)
 
 
 def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:
@@ -128,12 +154,14 @@ def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:
     return torch.bucketize(u, table(boundaries, torch.float64, u.device), out_int32=True, right=True)
 
 
-_KEEPS_TABLES = ("cuda",)  # device types where a copy from the host would wait, and streams and graphs exist
+# Device types that have streams and graphs, and where a copy from the host would wait.
+_KEEPS_TABLES = ("cuda",)
 
 
 def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
     """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
-    if torch.compiler.is_compiling():  # a compiled program keeps it as a constant on its device
+    if torch.compiler.is_compiling():
+        # A compiled program keeps the tensor as a constant on its device.
         return torch.tensor(values, dtype=dtype, device=device)
     watched = in_dispatch_mode() or in_transform()
     if device.type == "cpu":
@@ -148,7 +176,8 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
 @functools.lru_cache
 def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device, stream: Any) -> Any:
     """Tensor of ``values``, for one stream: another one might read it before it is filled."""
-    with torch.inference_mode(False):  # an inference tensor would be one in every later call
+    # A tensor that is made in inference mode would be an inference tensor in every later call.
+    with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype) if device.type == "cpu" else _filled(values, dtype, device)
 
 
@@ -158,13 +187,13 @@ def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 
 class InPlaceTensor(InPlace):
-    """A scratch tensor as an operand: a tensor on its left leaves the operation to it."""
+    """A scratch tensor as an operand. A tensor on the left of an operator calls the operators of this class."""
 
     __slots__ = ()
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do at once what torch leads to by an error, at ten times the cost."""
+        """Call the reflected operator. Without this method PyTorch does so after an error, in ten times the time."""
         return _REFLECTED[function](args[1], args[0]) if function in _REFLECTED else NotImplemented
 
 
@@ -184,13 +213,16 @@ def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
 
 
 def _maximum(array: Any, floor: float) -> Any:
-    return array.clamp(floor)  # torch.maximum takes no number, and before 2.9 DTensor no clamp_min
+    # torch.maximum does not accept a number, and before PyTorch 2.9 DTensor does not support clamp_min.
+    return array.clamp(floor)
 
 
 def _sqrt(x: Any) -> Any:
-    """Root as IEEE 754 rounds it: MKL's, which PyTorch calls on a CPU, is an ulp off in one of a hundred, or further.
+    """Square root, rounded as IEEE 754 requires.
 
-    (https://github.com/pytorch/pytorch/issues/188792.) What is left of x is exact by Dekker's product of halves.
+    PyTorch calls MKL on the CPU, whose square root is 1 ulp or more off in 1 % of the cases
+    (https://github.com/pytorch/pytorch/issues/188792). The remainder ``x - root**2`` is exact by Dekker's product of
+    halves, and corrects the root.
     """
     root = torch.sqrt(x)
     if x.device.type != "cpu":
@@ -210,7 +242,7 @@ def ops_of(*times: Any) -> Ops:
     return FLOATS if isinstance(times[0], float) else OPS
 
 
-# What float32 words are computed with
+# The float32 operations of triple-float32 arithmetic
 
 
 def _plus(c: Any, a: Any, b: Any, scale: float) -> Any:
@@ -228,44 +260,47 @@ def _add_to(c: Any, a: Any, b: Any, scale: float) -> Any:
 
 
 def _leading(a: Any) -> Any:
-    """``a`` rounded to 12 bits, in its bits."""
+    """``a`` rounded to 12 bits, by integer operations on its bits."""
     return (a.view(torch.int32) + 0x800).bitwise_and_(-0x1000).view(torch.float32)
 
 
 def _leading_eagerly(a: Any) -> Any:
-    """The same in half the time, and by sums under the old vmap, which has no views of bits."""
+    """The same in half the time. The old vmap has no views of bits, and uses sums instead."""
     if in_old_vmap(a):
         return leading_bits(a)
     return (a.view(torch.int32) + _HALF).bitwise_and_(_MASK).view(torch.float32)
 
 
 def float32() -> Float32:
-    """What serves a call from here: for eyes that look on, nothing in place and no tensors but the call's."""
+    """The operations for a call. In a trace, they neither work in place nor use tensors from outside of the call."""
     if torch.compiler.is_compiling() or in_dispatch_mode():
         return _TRACED
     return _MAPPED if in_transform() else _EAGER
 
 
-# As torch makes them of Python numbers, but for each call anew.
+# PyTorch would convert the Python numbers to such tensors in each call.
 _HALF, _MASK = (torch.tensor(number, dtype=torch.int32, device="cpu") for number in (0x800, -0x1000))
 _EAGER = Float32(torch, _plus, _add_to, _leading_eagerly)
 _TRACED = Float32(torch, _plus, _plus, _leading)
-_MAPPED = Float32(torch, _plus, _plus, leading_bits)  # torch 2.6 maps no view of bits
+# The vmap of PyTorch 2.6 does not support views of bits.
+_MAPPED = Float32(torch, _plus, _plus, leading_bits)
 
 
-# Devices whose type does not tell whether they compute in float64
+# Devices that may or may not compute in float64
 
 
 def found_float64(device: torch.device) -> bool:
-    """Whether ``device`` computes in float64, asked once."""
+    """Whether ``device`` computes in float64. The answer is kept."""
     if device.type == "mps":
         return False
     if device not in _found:
         if device.type != "xpu" and in_dispatch_mode():
-            return False  # under a fake tensor mode nothing is computed that would tell; float32 always serves
+            # Under a fake tensor mode nothing is computed, so the answer cannot be found. Float32 always works.
+            return False
         try:
             _found[device] = _computes_float64(device)
-        except Exception:  # each device type has its own
+        # Each type of device has exceptions of its own.
+        except Exception:
             _found[device] = False
     return _found[device]
 
@@ -277,7 +312,9 @@ _found: dict[torch.device, bool] = {}
 
 
 def _computes_float64(device: torch.device) -> bool:
-    if device.type == "xpu":  # Intel's data center GPUs have float64, its Arc GPUs do not
+    if device.type == "xpu":
+        # The data center GPUs of Intel have float64, and its Arc GPUs do not.
         return bool(torch.xpu.get_device_capability(device)["has_fp64"])
     one = torch.ones((), dtype=torch.float64, device=device)
-    return bool((one + 2.0**-40 - one).item() == 2.0**-40)  # a device may take float64 and compute in float32
+    # A device may accept float64 and compute in float32. This reads a value on the host, once for each device.
+    return bool((one + 2.0**-40 - one).item() == 2.0**-40)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import linecache
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+from triton.runtime import driver
 
 from fastgen_rf.arithmetic import Formula
 from fastgen_rf.arithmetic._term import ARRAYS, TIMES, source
@@ -170,7 +171,8 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
 
     The times are contiguous tensors, with one value for each ``inner`` elements, or Python floats.
     """
-    if out.is_cuda and out.get_device() != torch.cuda.current_device():  # where Triton launches
+    # Triton launches on the current device.
+    if out.is_cuda and out.get_device() != torch.cuda.current_device():  # pragma: no cover  # needs two GPUs
         with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
             return launch(formula, arrays, times, inner, out)
     n = out.numel()
@@ -179,9 +181,9 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
     # Triton passes a Python float as float32, so numbers come by their bits.
     bits = [struct.unpack("<q", struct.pack("<d", t))[0] for t in times] if numbers else []
     arguments = (*tensors[:-1], *bits, out, n, inner)
-    # Triton analyzes the arguments of each call anew, which takes 3 us more than this. It compiles a kernel for dtypes,
-    # for addresses that are multiples of 16 or not, and for properties of the sizes. So a compiled kernel serves every
-    # call with an equal key.
+    # Triton analyzes the arguments of each call anew, so its launch takes 7 us of Python time; this one takes 2 us.
+    # Triton compiles a kernel for dtypes, for addresses that are multiples of 16 or not, and for properties of the
+    # sizes, so a compiled kernel serves every call with an equal key.
     aligned = [x.data_ptr() % 16 == 0 for x in tensors]
     key = (formula, numbers, n, inner, out.get_device(), *[x.dtype for x in tensors], *aligned)
     run = _compiled.get(key)
@@ -194,10 +196,33 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
     compiled = _kernel(formula, form, out.dtype == torch.float64)[(blocks, 1, 1)](*arguments, **_OPTIONS)
     if len(_compiled) == _MOST_COMPILED:  # a program may use any number of sizes
         _compiled.clear()
-    with suppress(TypeError):  # the interpreter returns nothing that could be run again
-        _compiled[key] = compiled[(blocks, 1, 1)]
+    if compiled is not None:  # the interpreter compiles nothing
+        _compiled[key] = _launcher(compiled, (blocks, 1, 1))
 
 
+def _launcher(compiled: Any, grid: tuple[int, ...]) -> Any:
+    """Return a function of a kernel's arguments that launches it on the current stream."""
+    # The public compiled[grid] takes 3 us more, most of them for the hooks of Triton's profiler. The names used here
+    # are private to Triton, so they are used only where the launch has the known signature.
+    try:
+        run, function, metadata = compiled.run, compiled.function, compiled.packed_metadata
+        device, stream_of = driver.active.get_current_device(), driver.active.get_current_stream
+        known = str(inspect.signature(run)) == _SIGNATURE
+    except (AttributeError, TypeError, ValueError):
+        known = False
+    if not known:
+        return compiled[grid]
+
+    def launch(*arguments: Any) -> None:
+        run(*grid, stream_of(device), function, metadata, None, None, None, *arguments)
+
+    return launch
+
+
+_SIGNATURE = (
+    "(gridX, gridY, gridZ, stream, function, kernel_metadata, launch_metadata, launch_enter_hook, launch_exit_hook, "
+    "*args)"
+)
 _MOST_COMPILED = 4096
 _compiled: dict[Any, Any] = {}
 

@@ -15,18 +15,17 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from tests.benchmarks.baselines import OURS, Call, Frame
+from tests.benchmarks.baselines import OURS, Call, Frame, Implementation
 from tests.benchmarks.cases import Case
 
-SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0}  # of measuring for a case
+SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "draws": 0.5}  # of measuring for a case
 FEWEST, MOST = 5, 41  # rounds
 SHORTEST = 2e-3  # seconds that one measurement lasts at least, in several calls if necessary
 LEAD_IN = 20e-3  # a call shorter than this follows one that is not measured, for caches and the heap
 
 
-def times(frame: Frame, case: Case) -> list[dict[str, Any]]:
+def times(frame: Frame, case: Case, measured: list[Implementation]) -> list[dict[str, Any]]:
     """Seconds per call of each implementation in one case; ``ratio`` is its time over fastgen_rf's, round by round."""
-    measured = [one for one in frame.implementations() if case.table == "sizes" or not one.compiled]
     arrays = frame.arrays(case)
     calls = [implementation.prepare(case, arrays) for implementation in measured]
     repeats = []

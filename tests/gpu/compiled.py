@@ -1,24 +1,25 @@
 """The Triton kernels without a GPU: ``python -m tests.gpu.compiled`` compiles them and counts their instructions.
 
 It fails if a kernel contracts a product and a sum, spills registers, reads or writes arrays less than 16 bytes at a
-time, or has more float64 instructions than expected. Triton's wheel has the assembler
-and the disassembler.
+time, or has more float64 instructions than expected. Triton's wheel has the assembler and the disassembler.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
+from collections import Counter, deque
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch, _triton
+from fastgen_rf._formulas import CONVERSIONS
+from fastgen_rf.backends import _torch_one_pass, _triton
 from tests.catalogue import ROWS
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
@@ -28,6 +29,16 @@ MOST_FLOAT64 = {"add_noise": 25, "pred_x0_from_flow": 16, "x0_to_flow": 45, "x0_
 FMAS = 16  # in the PTX of a division by a number, two for each element
 
 
+launches: deque[tuple[Any, ...]] = deque(maxlen=2)  # arguments of the last two
+
+
+def launch(
+    gridX, gridY, gridZ, stream, function, kernel_metadata, launch_metadata, launch_enter_hook, launch_exit_hook, *args
+):
+    """Keep the arguments of a launch, and do nothing. Their names are those of Triton's own launcher."""
+    launches.append((gridX, gridY, gridZ, stream, function, kernel_metadata, *args))
+
+
 class AbsentGpu:
     """Triton's driver for a GPU that is not there: it loads no kernel, and a launch does nothing."""
 
@@ -35,7 +46,7 @@ class AbsentGpu:
         self.get_current_target = lambda: GPUTarget("cuda", architecture, 32)
         self.get_current_device = lambda: architecture  # Triton keeps the kernels of each device apart
         self.get_current_stream = lambda device=None: 0
-        self.launcher_cls = lambda source, metadata: lambda *arguments: None
+        self.launcher_cls = lambda source, metadata: launch
         self.utils = SimpleNamespace(
             get_device_properties=lambda device: {"max_shared_mem": 2**16},
             load_binary=lambda name, kernel, shared, device: (None, None, 0, 0, 1024),
@@ -62,7 +73,7 @@ def record_kernels() -> list[Any]:
     make = _triton._kernel
     _triton._kernel = lambda *which: Recorded(make(*which), compiled)
     _triton._sum_products = Recorded(_triton._sum_products, compiled)
-    _torch._FUSED_ON, _torch._LEAST = ("cpu",), 0
+    _torch_one_pass._FUSED_ON, _torch_one_pass.LEAST = ("cpu",), 0
     return compiled
 
 
@@ -115,7 +126,7 @@ def check(compiled: list[Any]) -> str:
     ROWS["convert_prediction (v, v_vp)"](array(), array(), t)
     assert "sqrt.rn.f64" in compiled[-1].asm["ptx"]  # rounded to nearest
     latest(FMAS, loads=1)
-    _torch._LEAST_RECORDED = 0
+    _torch_one_pass._LEAST_RECORDED = 0
     first, second = array().requires_grad_(), array().requires_grad_()
     rf.x0_to_eps(first, second, t).backward(array())
     for kernel in compiled[-2:]:
@@ -123,7 +134,25 @@ def check(compiled: list[Any]) -> str:
         assert count(kernel)["LDG.E.128"] == 1
     _triton.sum_products(array(), [array(), array()], 4096)
     latest(fmas=0, loads=3)
+    check_launches(array(), t)
     return ", ".join(counts)
+
+
+def check_launches(x: torch.Tensor, t: torch.Tensor) -> None:
+    """A kernel that was compiled is launched as Triton launches it, also if Triton's private names have changed."""
+    out, formula = torch.empty_like(x), CONVERSIONS["x0", "flow"]
+    patched = mock.patch.object
+    for change in (
+        patched(_triton, "_MOST_COMPILED", 0),
+        patched(_triton, "_SIGNATURE", "another"),
+        patched(_triton.inspect, "signature", side_effect=ValueError),
+    ):
+        _triton._compiled.clear()
+        with change:
+            for _ in range(2):
+                _triton.launch(formula, (x, x), (t,), 4096, out)
+        first, second = launches
+        assert all(one is other or one == other for one, other in zip(first, second, strict=True)), (first, second)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ times and tests. A name such as bits-torch selects one framework.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -38,17 +39,15 @@ def plan(folder: Path) -> list[list[Part]]:
     python = [sys.executable, "-m"]
     this = [*python, "tests.gpu.first_run", "--out", str(folder), "--inside"]
     pytest = [*python, "pytest", "-q", "-p", "no:cacheprovider", "--tb", "line", "--maxfail", "20", "--device", DEVICE]
-
-    def tests(name: str) -> list[str]:
-        files = (f"tests/backends/{name}", "tests/test_same_bits.py", "tests/test_features.py")
-        return [*pytest, "--backend", name, *(["tests/gpu"] if DEVICE == "cuda" else []), *files]
+    workers = ["-n", "4"] if importlib.util.find_spec("xdist") and DEVICE == "cuda" else []
+    files = [*(["tests/gpu"] if DEVICE == "cuda" else []), "tests/test_same_bits.py", "tests/test_features.py"]
 
     about = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem", "--format=csv"]
     return [
         [Part("facts", 10, about if DEVICE == "cuda" else ["uname", "-a"])],
         [Part(f"bits-{name}", 60, [*this, f"bits-{name}"]) for name in FRAMEWORKS],
         *([Part(f"times-{name}", SECONDS[name], [*this, f"times-{name}"])] for name in FRAMEWORKS),
-        [Part(f"tests-{name}", 70, tests(name)) for name in FRAMEWORKS],
+        [Part(f"tests-{name}", 70, [*pytest, *workers, "--backend", name, *files]) for name in FRAMEWORKS],
     ]
 
 
@@ -121,7 +120,8 @@ def compare_bits(name: str, folder: Path) -> None:
             x, y = rng.standard_normal((2, *shape))
             x.flat[:5] = [-0.0, np.inf, np.nan, 1.0, 2.0**-130]  # the last is subnormal
             for t in (np.resize(HARD_TIMES, shape[0]), np.full(shape[0], 0.5), rng.random(shape), 0.3):
-                made = {"x": x, "y": y, "t": t, "s": t if isinstance(t, float) else t[::-1].copy()}
+                other = t if isinstance(t, float) else t[::-1].copy()
+                made = {"x": x, "y": y, "t": t, "s": other, "n": np.maximum(t, other)}
                 chosen = [made[kind] for kind in row.takes]
                 host = [value if isinstance(value, float) else narrowed([value], dtype)[0] for value in chosen]
                 wanted = row(*host)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch
+from fastgen_rf.backends import _torch_one_pass
 from tests.backends.torch.reference import check, check_gradients
 from tests.backends.torch.tensors import DTYPES, FOUR, TWO, laid_out, randn, times
 from tests.catalogue import CONFIGS, Row
@@ -36,7 +36,7 @@ every_row = pytest.mark.parametrize("row", FOUR, ids=lambda row: row.name)
 @pytest.fixture(autouse=True)
 def kernels_for_small_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small arrays that need a gradient would be left to autograd."""
-    monkeypatch.setattr(_torch, "_LEAST_RECORDED", 0)
+    monkeypatch.setattr(_torch_one_pass, "_LEAST_RECORDED", 0)
 
 
 @contextmanager

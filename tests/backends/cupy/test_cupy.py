@@ -128,7 +128,6 @@ def test_a_device_that_is_none_of_cupys_is_a_value_error(device: Any) -> None:
 
 def test_the_report_lists_all_devices_and_reads_arrays() -> None:
     assert [BACKEND.devices()[0], BACKEND.devices()[-1]] == ["cuda:0", f"cuda:{LAST.id}"]
-    assert BACKEND.to_host(cupy.ones(2)).tolist() == [1.0, 1.0]
 
 
 # Generators

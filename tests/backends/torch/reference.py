@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from fastgen_rf.backends import _torch
+from fastgen_rf.backends import _torch_one_pass
 from tests.backends.torch.tensors import randn
 from tests.catalogue import Row
 
@@ -20,7 +20,7 @@ from tests.catalogue import Row
 def reference(row: Row, *inputs: Any) -> Tensor:
     """Evaluate in float64 by plain tensor operations, which autograd records, and round once."""
     wide = [x.double() if isinstance(x, Tensor) else x for x in inputs]
-    with mock.patch.multiple(_torch, _LEAST=2**62, _FUSED_ON=()):
+    with mock.patch.multiple(_torch_one_pass, LEAST=2**62, _FUSED_ON=()):
         result: Tensor = row(*wide)
     return result.to(inputs[row.like].dtype)
 

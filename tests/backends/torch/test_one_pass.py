@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import fastgen_rf as rf
-from fastgen_rf.backends import _torch, _torch_tensors
+from fastgen_rf.backends import _torch_one_pass, _torch_tensors
 from tests.backends.torch.reference import (
     assert_rounded_once,
     assert_same_bits,
@@ -191,13 +191,13 @@ def test_sums_on_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPat
 
 
 def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
-    monkeypatch.setattr(_torch, "_LEAST", 0)
-    monkeypatch.setattr(_torch, "_serves", {})
+    monkeypatch.setattr(_torch_one_pass, "_FUSED_ON", ("cpu",))
+    monkeypatch.setattr(_torch_one_pass, "LEAST", 0)
+    monkeypatch.setattr(_torch_one_pass, "_serves", {})
     monkeypatch.setitem(sys.modules, "fastgen_rf.backends._triton", None)
     given = inputs(SMALL)
     assert_same_bits(rf.add_noise(*given), reference(TWO[0], *given))
-    assert _torch._serves == {torch.device("cpu"): False}
+    assert _torch_one_pass._serves == {torch.device("cpu"): False}
 
 
 def test_a_time_that_is_moved_to_a_device_passes_its_gradient_on() -> None:

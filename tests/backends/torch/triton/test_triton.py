@@ -29,7 +29,7 @@ import fastgen_rf as rf
 if os.environ.get("TRITON_INTERPRET") != "1":
     raise RuntimeError("set TRITON_INTERPRET=1 before pytest starts: the kernels of these tests run in the interpreter")
 
-from fastgen_rf.backends import _torch, _triton
+from fastgen_rf.backends import _torch_one_pass, _triton
 from tests.backends.torch.reference import assert_same_bits, check, check_gradients, reference
 from tests.backends.torch.tensors import DTYPES, FOUR, TWO, laid_out, randn, times
 from tests.catalogue import CONVERSIONS, ROWS
@@ -43,10 +43,10 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The kernel's launches. Interpreted, it evaluates tensors on the CPU, of any size."""
     launches, launch = [], _triton.launch
     monkeypatch.setattr(_triton, "launch", lambda *args: launches.append(args) or launch(*args))
-    monkeypatch.setattr(_torch, "_FUSED_ON", ("cpu",))
-    monkeypatch.setattr(_torch, "_LEAST", 0)
-    monkeypatch.setattr(_torch, "_LEAST_RECORDED", 0)
-    monkeypatch.setattr(_torch, "_serves", {})
+    monkeypatch.setattr(_torch_one_pass, "_FUSED_ON", ("cpu",))
+    monkeypatch.setattr(_torch_one_pass, "LEAST", 0)
+    monkeypatch.setattr(_torch_one_pass, "_LEAST_RECORDED", 0)
+    monkeypatch.setattr(_torch_one_pass, "_serves", {})
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
     monkeypatch.setattr(interpreter, "_convert_float", round_as_hardware_does)
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_fma", fuse)
@@ -224,7 +224,7 @@ def test_an_expanded_upstream_gradient(launches: list[Any]) -> None:
 
 
 def test_a_small_array_that_needs_a_gradient_is_left_to_autograd(launches: list[Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(_torch, "_LEAST_RECORDED", PAIR[0].numel() + 1)
+    monkeypatch.setattr(_torch_one_pass, "_LEAST_RECORDED", PAIR[0].numel() + 1)
     check(TWO[0], *PAIR, times(3))
     check_gradients(TWO[0], [PAIR[0].detach().requires_grad_(), PAIR[1], times(3)])
     assert len(launches) == 1
@@ -248,7 +248,7 @@ def test_a_kernel_that_fails_gives_way_with_one_warning_unless_memory_ran_out(
     else:
         with pytest.raises(RuntimeError, match="out of memory"):
             rf.add_noise(*PAIR, times(3))
-        assert _torch._serves == {torch.device("cpu"): True}  # the kernel is kept
+        assert _torch_one_pass._serves == {torch.device("cpu"): True}  # the kernel is kept
 
 
 # Compiled code

@@ -1,0 +1,343 @@
+"""PyTorch in one pass over memory: large tensors in cache-sized blocks on the CPU, and in one Triton kernel on CUDA.
+
+The plain expression, :func:`by_operations`, is in this file too, because every path that does not apply ends there.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fastgen_rf.arithmetic import FLOATS, Formula, gradient
+from fastgen_rf.arithmetic._inplace import Scratch, blocks, fill_in_blocks, part
+from fastgen_rf.arithmetic._slope import Slope, slope_ops
+from fastgen_rf.backends._standard import with_trailing_axes
+from fastgen_rf.backends._torch_internals import follows, in_dispatch_mode, in_function_mode, is_zero_tensor
+from fastgen_rf.backends._torch_tensors import (
+    OPS,
+    double,
+    is_stubborn,
+    leading,
+    loaded,
+    memory_order,
+    needs_gradient,
+    ops_of,
+    permuted,
+    savable,
+    summed,
+    widened,
+)
+
+# Elements of a block. Two float64 scratch blocks of 2 MiB stay in the cache.
+_BLOCK = 2**18
+# Arrays of up to this number of elements are one block, because a second one would cost more than the cache saves.
+_WHOLE = 2**19
+# Below this number of elements the plain expression is as fast.
+LEAST = 2**18
+# Elements from which a kernel pays on a GPU if gradients are recorded. With those of both arrays a call takes 177 us of
+# Python time, the recorded operations 67 us (measured on a CPU, with a launch that does nothing).
+_LEAST_RECORDED = 2**20
+# Elements of the arrays for each element of t, from which the kernel that sums products pays: one block of it.
+_LEAST_SUMMED = 2**10
+# Types of devices on which one kernel evaluates a formula. The devices of ROCm are called cuda as well.
+_FUSED_ON = ("cuda",)
+_KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def evaluate_large(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
+    first = arrays[0]
+    recorded = torch.is_grad_enabled() and any(needs_gradient(x) for x in (*arrays, *times))
+    small = recorded and first.device.type in _FUSED_ON and first.numel() < _LEAST_RECORDED
+    if small or not _fits_one_pass(arrays, times):
+        return by_operations(formula, arrays, times, dtype, recorded)
+    if len(times) == 2 and type(times[0]) is not float:
+        # A gradient has one sum for each element of the times, so both need one shape.
+        times = torch.broadcast_tensors(*[widened(t, first.ndim) for t in times])  # type: ignore[no-untyped-call]
+    if recorded:
+        # Even under a dispatch mode: the saved times must be copies that nobody modifies before the backward pass.
+        times = [t if type(t) is float else widened(t, first.ndim, copy=True) for t in times]
+        return _OnePass.apply(formula, dtype, len(arrays), *arrays, *times)  # type: ignore[no-untyped-call]
+    return _in_one_pass(formula, arrays, times, dtype)
+
+
+def _in_one_pass(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel or in blocks, or by tensor operations if a mode must see these."""
+    first = arrays[0]
+    fused = first.device.type in _FUSED_ON
+    if in_dispatch_mode() or (in_function_mode() and not fused):
+        return by_operations(formula, arrays, times, dtype, recorded=False)
+    if fused:
+        return _in_one_kernel(formula, arrays, times, dtype)
+    wide = [widened(t, first.ndim) for t in times]
+    ops = ops_of(*wide)
+    with _kept.taken(_make_scratch) as scratch:
+        if first.numel() <= _WHOLE:
+            strides = first.stride()
+            loads = [loaded(array, held, strides) for array, held in zip(arrays, scratch, strict=False)]
+            return formula.function(*loads, *wide, ops).values.to(dtype=dtype, copy=True)
+        out = torch.empty_like(first, dtype=dtype)
+        order = memory_order(first)
+        *blocked, target = permuted(order, *arrays, out)
+        scratch = [held[:_BLOCK] for held in scratch]
+        fill_in_blocks(formula, blocked, permuted(order, *wide), target, scratch, ops, loaded)
+    return out
+
+
+def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any, recorded: bool) -> Any:
+    """Evaluate ``formula`` by tensor operations. Autograd saves copies of the times and of inference tensors."""
+    first = arrays[0]
+    rank, wide, ops, promotes = first.ndim, [], FLOATS, False
+    for t in times:
+        if type(t) is not float:
+            promotes = promotes or t.ndim > 0
+            t, ops = widened(t, rank, copy=recorded), OPS
+        elif not first.is_cpu:
+            # CUDA would multiply by the reciprocal of a number.
+            t, ops = first.new_full((), t, dtype=torch.float64), OPS
+        wide.append(t)
+    operands = list(arrays)
+    # Float64 times promote the first array where the two meet, which saves its cast.
+    for place in range(1 if promotes and not is_stubborn(first, recorded) else 0, len(operands)):
+        operands[place] = double(operands[place], copy=recorded)
+    # A keyword dtype takes half the time of a positional one.
+    return formula.function(*operands, *wide, ops).to(dtype=dtype)
+
+
+def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+    """Evaluate ``formula`` in one kernel. On a device where that fails, use tensor operations from then on."""
+    from fastgen_rf.backends import _triton
+
+    first = arrays[0]
+    out = torch.empty_like(first, dtype=dtype)
+    inner = first.numel()
+    runs = times
+    if type(times[0]) is not float:
+        order: Any = memory_order(first)
+        lead = max(leading(t, order) for t in times)
+        copies = math.prod(first.shape[axis] for axis in order[:lead])
+        inner //= copies
+        sizes = [first.shape[axis] if place < lead else 1 for place, axis in enumerate(order)]
+        runs = [
+            t
+            if t.is_contiguous() and t.numel() == copies and (lead <= 1 or first.is_contiguous())
+            else with_trailing_axes(t, first.ndim).permute(order).expand(sizes).contiguous()
+            for t in times
+        ]
+    try:
+        _triton.launch(formula, arrays, runs, inner, out)
+    # Triton needs a C compiler and a matching driver, and each of them fails with an exception of its own.
+    except Exception as error:
+        _report_failure(first, error)
+        return by_operations(formula, arrays, times, dtype, recorded=False)
+    return out
+
+
+def _report_failure(tensor: Any, error: Exception) -> None:
+    """Warn that a kernel failed and disable the kernels on this device; raise the error again if memory ran out."""
+    if "out of memory" in str(error):
+        # Triton has no exception class for this. Tensor operations would need more memory.
+        raise error
+    # A capture forbids some calls, so a failure during a capture does not disable the kernels.
+    if not (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
+        _serves[tensor.device] = False
+        message = f"Triton failed on {tensor.device}; using plain tensor operations instead: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int] | None = None) -> bool:
+    """Whether one pass applies: tensors of one dense layout that only autograd and dispatch modes watch.
+
+    It applies to large tensors on the CPU and to all tensors on CUDA that a kernel can read.
+    """
+    first = arrays[0]
+    kind = first.device.type
+    return bool(
+        (kind in _FUSED_ON or (kind == "cpu" and first.numel() >= LEAST))
+        and all(type(x) in _PLAIN for x in (*arrays, *times))
+        and first.layout is torch.strided
+        and all(array.stride() == first.stride() for array in arrays[1:])
+        and not follows(*arrays, *times)
+        and (order := order or memory_order(first)) is not None
+        and (kind not in _FUSED_ON or _fits_one_kernel(arrays, times, order))
+    )
+
+
+def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[int]) -> bool:
+    """Whether a kernel can read the tensors: it reads bytes, and one value of a time for a run of elements.
+
+    A time on inner axes is repeated to that end, if that takes little memory compared to the arrays.
+    """
+    like = arrays[0]
+    tensors = [x for x in (*arrays, *times) if type(x) is not float]
+    if any(x.dtype not in _KERNEL_DTYPES or x.is_neg() or is_zero_tensor(x) for x in tensors):
+        return False
+    for t in times:
+        if type(t) is float:
+            continue
+        copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
+        if copies != t.numel() and 8 * copies > like.numel():
+            return False
+    return like.numel() > 0 and _has_kernels(like.device)
+
+
+_serves: dict[torch.device, bool] = {}
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether Triton is installed, serves ``device`` and has not failed on it."""
+    if device not in _serves:
+        try:
+            from fastgen_rf.backends import _triton
+        except ImportError:
+            _serves[device] = False
+        else:
+            _serves[device] = _triton.serves(device)
+    return _serves[device]
+
+
+# No other subclass: its data may be anywhere, and its operators may do anything.
+_PLAIN = (float, torch.Tensor, torch.nn.Parameter)
+
+
+_kept = Scratch()
+
+
+def _make_scratch() -> Any:
+    # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
+    # A tensor that is made in inference mode could not be written to outside of it.
+    with torch.inference_mode(False):
+        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
+
+
+class _OnePass(torch.autograd.Function):
+    """A formula with a backward pass that is one more pass over memory.
+
+    A formula is linear in its arrays, so the gradient of an array is the incoming gradient times a coefficient, which
+    depends on the times alone. The gradient of a time is the derivative of the formula, evaluated on the sums of
+    ``grad * array``, one sum for each element of the time. Saved are the times, as float64 copies, and the arrays at
+    their own dtype if a time needs a gradient. A backward pass that is itself differentiated is made of the same calls.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, formula: Formula, dtype: Any, count: int, *operands: Any) -> Any:
+        arrays, times = operands[:count], operands[count:]
+        needs = ctx.needs_input_grad[3:]
+        ctx.formula = formula
+        ctx.times = [t if type(t) is float else None for t in times]
+        ctx.dtypes = [array.dtype if needed else None for array, needed in zip(arrays, needs, strict=False)]
+        ctx.time_needs = needs[count:]
+        moving = [any(ctx.time_needs) and constant is None for constant in formula.constants]
+        kept = [array if moves else None for array, moves in zip(arrays, moving, strict=True)]
+        ctx.save_for_backward(*(savable(x) for x in (*kept, *times)))
+        return _in_one_pass(formula, arrays, times, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        formula, count = ctx.formula, len(ctx.dtypes)
+        # Read once: under a checkpoint, each access recomputes the forward pass.
+        saved = ctx.saved_tensors
+        arrays = saved[:count]
+        times = [number if t is None else t for t, number in zip(saved[count:], ctx.times, strict=True)]
+        dense = memory_order(grad) is not None
+        # Where the coefficient is 1, the incoming gradient itself is the result.
+        passed = [dense and a == 1 and d == grad.dtype for a, d in zip(formula.constants, ctx.dtypes, strict=True)]
+        dtypes = [None if as_is else dtype for dtype, as_is in zip(ctx.dtypes, passed, strict=True)]
+        if not dense and grad.device.type in _FUSED_ON:
+            # A kernel reads dense memory only. This takes one more array, in place of several in float64.
+            grad = grad.clone()
+        # A gradient that is not dense is most often one that a sum has expanded.
+        like = grad if dense else torch.empty_like(grad, device="meta")
+        in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not in_dispatch_mode()
+        if in_blocks and _fits_one_pass((grad,), times, memory_order(like)):
+            gradients, sums = _backward_in_blocks(formula, grad, like, arrays, times, dtypes)
+        else:
+            gradients, sums = _backward(formula, grad, arrays, times, dtypes)
+        of_arrays = [grad if as_is else x for x, as_is in zip(gradients, passed, strict=True)]
+        of_times = [
+            _time_gradient(formula, sums, times, place) if needed else None
+            for place, needed in enumerate(ctx.time_needs)
+        ]
+        return None, None, None, *of_arrays, *of_times
+
+
+def _backward(formula: Formula, grad: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
+    """Gradients of the arrays, and the float64 sums of ``grad * array`` over the axes along which the times repeat."""
+    gradients = [
+        None if dtype is None else evaluate_large(gradient(formula, place), (grad,), times, dtype)
+        for place, dtype in enumerate(dtypes)
+    ]
+    return gradients, _sums(grad, arrays, times[0])
+
+
+def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
+    """Float64 sums of ``grad * array`` over the axes along which the time repeats; 0.0 for an array that is None."""
+    given = [array for array in arrays if array is not None]
+    if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not in_dispatch_mode():
+        inner = grad.numel() // t.numel()
+        # Short rows would leave most lanes of a kernel idle.
+        if inner >= _LEAST_SUMMED and _fits_one_pass((grad, *given), (t,)) and _repeats_in_runs(t, grad):
+            from fastgen_rf.backends import _triton
+
+            try:
+                sums = _triton.sum_products(grad, arrays, inner)
+            except Exception as error:
+                _report_failure(grad, error)
+            else:
+                return [0.0 if total is None else total.view(t.shape) for total in sums]
+    return [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
+
+
+def _repeats_in_runs(t: Any, like: Any) -> bool:
+    """Whether each element of a time belongs to one run of elements in memory, in the order of the time."""
+    order: Any = memory_order(like)
+    lead = leading(t, order)
+    return math.prod(like.shape[axis] for axis in order[:lead]) == t.numel() and (lead <= 1 or like.is_contiguous())
+
+
+def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
+    """Do the same as ``_backward`` in one pass, with the coefficients of the arrays, in the layout of ``like``."""
+    gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
+    sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
+    order = memory_order(like)
+    source, layout, *blocked = permuted(order, grad, like, *times)
+    inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
+    ops = ops_of(*times)
+    count = len(outputs)
+    units = [
+        ([float(at == place) for at in range(count)], output)
+        for place, output in enumerate(outputs)
+        if output is not None
+    ]
+    with _kept.taken(_make_scratch) as (one, two):
+        for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
+            strides = layout[index].stride()
+            block = loaded(source[index], one, strides)
+            for array, total in zip(inputs, totals, strict=True):
+                if array is not None:
+                    product = loaded(array[index], two, strides) * block.values
+                    here = part(total, index)
+                    here += product.values.sum_to_size(here.shape)
+            wide = block.values
+            here_times = [part(t, index) for t in blocked]
+            for unit, output in units:
+                # The last product overwrites the loaded gradient. A product before it goes to the other scratch block,
+                # because loading the gradient a second time would take 3 to 8 % of a call.
+                scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
+                output[index] = torch.mul(wide, formula.function(*unit, *here_times, ops), out=scaled)
+    return gradients, sums
+
+
+def _time_gradient(formula: Formula, sums: Any, times: Any, place: int) -> Any:
+    """Derivative of ``formula`` of the sums in the time at ``place``."""
+    slopes = [Slope(t, torch.ones_like(t)) if at == place else t for at, t in enumerate(times)]
+    return formula.function(*sums, *slopes, _SLOPE_OPS).slope
+
+
+# At the floor, the derivative of the maximum is that of clamp.
+_SLOPE_OPS = slope_ops(OPS)

@@ -55,23 +55,6 @@ def test_numpy_rounds_float64_to_float16_once(n: int) -> None:
 # Shapes and layouts. ``add_noise(0, 1, t)`` is t itself on x's shape, which shows where each value of t went.
 
 
-def test_a_time_per_frame_noises_each_frame_with_its_own_t(xp: Any) -> None:
-    """(B, F) fits (B, C, F, H, W) as a time per channel if C equals F, so frames need expand_like."""
-    shape = (2, 5, 5, 2, 3)
-    t = np.random.default_rng(0).uniform(0.1, 0.9, (2, 5)).astype(np.float32)
-    zeros, ones, time = xp.array(np.zeros(shape)), xp.array(np.ones(shape)), xp.array(t)
-    per_frame, per_channel = (
-        np.broadcast_to(t[:, None, :, None, None], shape),
-        np.broadcast_to(t[..., None, None, None], shape),
-    )
-    for laid in (
-        *(rf.expand_like(time, zeros, axes=axes) for axes in ((0, 2), (0, -3))),
-        *(rf.expand_like(xp.array(t.T.copy()), zeros, axes=(2, 0)), xp.array(t[:, None, :])),
-    ):
-        assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, laid)), per_frame)
-    assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, time)), per_channel)
-
-
 LAYOUTS = {
     "Fortran": lambda x: x.T.copy().T,
     "transposed": lambda x: x.transpose(0, 3, 1, 2),

@@ -136,9 +136,6 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         "add_noise(X, np.ones((2, 3)), 0.5)": (
             "TypeError: x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)"
         ),
-        "sample(rng=xp.Generator(), device='meta')": (
-            "ValueError: rng and device must agree, got a generator on cpu and device meta"
-        ),
         "sample(rng=0, xp=xp, device='gpu')": (
             "ValueError: device must be a torch.device or its name, such as 'cuda:0', got 'gpu'"
         ),
@@ -160,17 +157,11 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
             "ValueError: rng must be one JAX key, got keys of shape (2, 2): vmap over them"
         ),
         "sample(rng=0, xp=xp, device='xpu')": "ValueError: device must be one of {DEVICES}, got 'xpu'",
-        "sample(rng=0, xp=xp, device=0)": (
-            "TypeError: device must be a JAX device, a sharding or a name such as 'cpu:0', got 0"
-        ),
         "sample(rng=KEY, device=OTHER)": (
             "ValueError: rng and device must agree, got a key on {KEY.sharding} and device {OTHER}"
         ),
     },
     "cupy": {
-        "sample(rng=xp.random.default_rng(0), device='cuda:1')": (
-            "ValueError: rng and device must agree, got a generator on cuda:0 and device cuda:1"
-        ),
         "sample(xp=xp, device='cpu')": (
             "ValueError: device must be a cupy.cuda.Device, an index or a name such as 'cuda:0', got 'cpu'"
         ),

@@ -63,14 +63,6 @@ def places(latents: torch.Tensor, key: jax.Array, sharding: jax.sharding.Shardin
     assert_type(sample_from_t_list(4, np.linspace(1, 0, 4), rng=host, return_index=True), tuple[Any, Any])
 
 
-def devices_without_a_type(device: Any, key: jax.Array, generator: torch.Generator) -> None:
-    """A device of a namespace of options, or jax.Device, is Any to a type checker: rng or xp tells what is returned."""
-    assert_type(sample_timesteps(4, CONFIG, rng=key, device=device), jax.Array)
-    assert_type(sample_timesteps(4, CONFIG, rng=generator, device=device), torch.Tensor)
-    assert_type(sample_timestep_pairs(4, CONFIG, xp=torch, device=device), tuple[torch.Tensor, torch.Tensor])
-    assert_type(sample_from_t_list(4, [1.0, 0.0], rng=key, device=device, return_index=False), jax.Array)
-
-
 @dataclass(frozen=True)
 class FrozenConfig:
     """Another library's config."""

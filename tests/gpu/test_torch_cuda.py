@@ -105,6 +105,7 @@ def test_nothing_waits_for_the_device(t: Any) -> None:
             torch.autograd.grad(row(first, second, time), (first, second), upstream)
         for cfg in CONFIGS:
             rf.sample_timesteps(64, cfg, rng=rng)
+        rf.sample_from_t_list(64, rf.make_t_list(100), rng=rng, return_index=True)
 
 
 @every_time
@@ -125,15 +126,6 @@ def test_a_cuda_graph_captures_and_replays_a_call(t: Any) -> None:
         torch.cuda.synchronize()
         assert torch.equal(result, row(first, second, time))
         check(row, first, second, time)
-
-
-# Draws from a t_list
-
-
-def test_not_even_the_first_draw_from_a_t_list_waits_for_the_device() -> None:
-    rng = torch.Generator("cuda").manual_seed(0)
-    with no_synchronization():
-        rf.sample_from_t_list(64, rf.make_t_list(100), rng=rng, return_index=True)
 
 
 def test_a_graph_captures_and_replays_a_draw_from_a_t_list() -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import modelopt.torch.fastgen as fastgen
 import modelopt.torch.fastgen.flow_matching as theirs
 import pytest
 import torch
-from modelopt.torch.fastgen import utils
 from scipy.stats import ks_2samp
 from torch import Tensor
 
 import fastgen_rf as rf
 from fastgen_rf import flow_matching as ours
-from tests.catalogue import REPRESENTATIVE
 
 CONVERSIONS = ("add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -29,7 +26,6 @@ LAYOUTS: list[Callable[[Tensor], Tensor]] = [
     lambda x: x.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0),
     lambda x: x[:1].expand(x.shape),
 ]
-SETTINGS = Path(__file__).parents[2] / "docs" / "examples" / "dmd2_digits.yaml"
 every_conversion = pytest.mark.parametrize("name", CONVERSIONS)
 
 
@@ -62,25 +58,6 @@ def test_every_conversion_has_modelopts_bits(name: str, dtype: torch.dtype) -> N
     for shape in (SMALL, LARGE):
         for t_dtype in (dtype, torch.float64):
             compare(name, randn(*shape, dtype=dtype, seed=1), randn(*shape, dtype=dtype, seed=2), times(4, t_dtype))
-
-
-@pytest.mark.parametrize("name", REPRESENTATIVE)
-def test_every_layout_and_shape_has_modelopts_bits_and_strides(name: str) -> None:
-    for shape, lay_out in ((shape, lay_out) for shape in (SMALL, LARGE) for lay_out in LAYOUTS):
-        plain = randn(*shape, seed=1), randn(*shape, seed=2)
-        first, second = map(lay_out, plain)
-        compare(name, first, second, times(4))
-        compare(name, plain[0].bfloat16(), second, times(4))  # another layout and dtype than the first array's
-        compare(name, first.half(), plain[1].double(), times(4, torch.bfloat16))
-    for shape in ((1,), (0, 3), (1, 400_001), (50_000, 7)):
-        compare(name, randn(*shape, seed=1), randn(*shape, seed=2), times(shape[0]))
-
-
-def test_coefficients_and_expand_like_have_modelopts_bits() -> None:
-    for t in (times(1001, dtype) for dtype in DTYPES):
-        for name in ("rf_alpha", "rf_sigma"):
-            assert_same_bits(getattr(ours, name)(t), getattr(theirs, name)(t))
-        assert_same_bits(rf.expand_like(t[:4], torch.zeros(SMALL)), utils.expand_like(t[:4], torch.zeros(SMALL)))
 
 
 def gradients(module: Any, name: str, leaves: list[Tensor], upstream: Tensor) -> tuple[Tensor, ...]:
@@ -137,13 +114,3 @@ def test_our_sampler_accepts_modelopts_config_and_has_its_distribution(distribut
     torch.manual_seed(0)
     many = [module.sample_timesteps(20_000, cfg, device=torch.device("cpu")) for module in (ours, theirs)]
     assert ks_2samp(*(x.numpy() for x in many)).pvalue > 1e-3
-
-
-def test_modelopt_reads_the_settings_of_our_example() -> None:
-    config = fastgen.load_dmd_config(SETTINGS)  # an unknown field is an error
-    assert (config.pred_type, config.student_sample_steps, config.backward_simulation) == ("flow", 2, True)
-    assert config.ema is not None
-    assert config.ema.decay == 0.99
-    assert config.sample_t_cfg.t_list == [0.999, 0.4995, 0.0]
-    own = rf.SampleTimestepConfig("logitnormal")
-    assert torch.equal(*(rf.sample_timesteps(1000, cfg, rng=0, xp=torch) for cfg in (config.sample_t_cfg, own)))

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import fastgen_rf as rf
 from tests.backends.jax.helpers import arrays
@@ -89,11 +88,3 @@ def test_every_sampler_draws_with_the_key_that_it_holds() -> None:
     key = jax.random.key(3)
     for got in (draws(Parameter(key)), jax.jit(lambda key: draws(Parameter(key)))(key)):
         assert_equal(got, draws(key))
-
-
-@pytest.mark.parametrize("held", ["words", None, jnp.arange(4)], ids=["str", "None", "int array"])
-def test_an_error_names_the_argument_that_holds_no_floating_array(held: Any) -> None:
-    with pytest.raises(TypeError, match=r"^eps must be"):
-        rf.add_noise(X, Parameter(held), T)
-    with pytest.raises(TypeError, match=r"^t must be"):
-        rf.rf_alpha(Parameter(held))

@@ -59,14 +59,6 @@ def test_an_exported_program_takes_any_batch() -> None:
             np.testing.assert_allclose(got, expected, rtol=2e-7)
 
 
-@every_formula
-def test_the_memory_of_a_donated_array_is_reused(row: Row) -> None:
-    donated = X.copy()
-    result = jax.jit(row.function, donate_argnums=0)(donated, Y, T)
-    assert donated.is_deleted()
-    assert_numpys(result, row, X, Y, T)
-
-
 # Linear transposes. A division whose last bit of float64 shows is behind a select, which is not linear to JAX.
 
 

@@ -198,10 +198,3 @@ def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.Monk
     given = inputs(SMALL)
     assert_same_bits(rf.add_noise(*given), reference(TWO[0], *given))
     assert _torch_one_pass._serves == {torch.device("cpu"): False}
-
-
-def test_a_time_that_is_moved_to_a_device_passes_its_gradient_on() -> None:
-    t = torch.tensor(0.25, requires_grad=True)
-    moved = _torch_tensors.placed(t, torch.device("cpu", 0))
-    (gradient,) = torch.autograd.grad(3 * moved, t)
-    assert (float(moved.detach()), float(gradient)) == (0.25, 3)

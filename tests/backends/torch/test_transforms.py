@@ -1,8 +1,8 @@
-"""vmap, forward mode, DTensor and compositions of transforms: what the support matrix does not go into."""
+"""vmap and compositions of transforms: what the support matrix does not go into."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -12,15 +12,13 @@ import torch
 import torch.distributed
 from torch import Tensor, func
 from torch.autograd import forward_ad
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
 import fastgen_rf as rf
 from tests import compositions
-from tests.backends.torch.reference import assert_rounded_once, assert_same_bits, reference, reference_gradients
-from tests.backends.torch.tensors import FOUR, TWO, both_sizes, inputs, randn, times
+from tests.backends.torch.reference import reference
+from tests.backends.torch.tensors import TWO, both_sizes, inputs, times
 from tests.catalogue import ROWS
 from tests.compositions import ARGUMENTS, Rows, composed, exact_derivative, mean_square, moved, order
 
@@ -44,34 +42,6 @@ def test_slopes_of_quantiles_are_finite_close_to_the_ends() -> None:
         cfg = rf.SampleTimestepConfig(name, truncate=True, p_std=0.1 if name == "lognormal" else 1.0)
         (slope,) = torch.autograd.grad(rf.timestep_quantile(u, cfg).sum(), u)
         assert slope.isfinite().all()
-
-
-# DTensor
-
-
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[DeviceMesh]:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
-@both_sizes
-def test_distributed_tensors_keep_their_placements_bits_and_gradients(shape: tuple[int, ...], mesh: DeviceMesh) -> None:
-    def distributed(x: Tensor, place: Any) -> Tensor:
-        return distribute_tensor(x.detach(), mesh, [place]).requires_grad_()
-
-    for row, places in product(FOUR[:3], ((Shard(0), Shard(0)), (Shard(1), Replicate()))):
-        local = inputs(shape, torch.bfloat16, torch.bfloat16, torch.float32, wanted=(0, 1, 2))
-        leaves = [distributed(x, place) for x, place in zip(local, (places[0], *places), strict=True)]
-        result = row(*leaves)
-        assert isinstance(result, DTensor)
-        assert result.placements == places[:1]
-        assert_same_bits(result.full_tensor(), reference(row, *local))
-        weight = randn(*shape, dtype=torch.bfloat16, seed=3)
-        got = torch.autograd.grad(result, leaves, distributed(weight, places[0]))
-        assert_rounded_once([x.full_tensor() for x in got], reference_gradients(row, local, weight))
-        assert_same_bits(row(*leaves[:2], 0.3).full_tensor(), reference(row, *local[:2], 0.3))
 
 
 # Compositions: every pair and many triples give the exact derivative

@@ -152,22 +152,6 @@ def test_a_time_without_axes_on_the_cpu_goes_with_arrays_on_any_device(dtype: to
     assert {(result.device.type, result.shape) for result in results} == {("meta", (4, 3))}
 
 
-class Latent(torch.Tensor):
-    """A subclass with torch's default behavior: operations on it return it."""
-
-
-@both_sizes
-def test_a_subclass_gives_its_own_class_and_a_parameter_a_plain_tensor(shape: tuple[int, ...]) -> None:
-    given = inputs(shape)
-    for row in TWO:
-        latent = row(given[0].as_subclass(Latent), given[1].as_subclass(Latent), given[2])
-        assert type(latent) is Latent
-        assert_same_bits(latent.as_subclass(torch.Tensor), reference(row, *given))
-        result = row(*map(torch.nn.Parameter, given))
-        assert (type(result), result.requires_grad) == (torch.Tensor, True)
-        assert_same_bits(result, reference(row, *given))
-
-
 @both_sizes
 def test_float8_arrays_are_widened(shape: tuple[int, ...]) -> None:
     for dtype, row in product((torch.float8_e4m3fn, torch.float8_e5m2fnuz), TWO):

@@ -264,7 +264,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory next to what a user would run instead."""
+    """Measure speed next to what a user would run instead."""
     install(session, "-e", ".[torch,jax]", "bench", "bfloat16", "interop")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 

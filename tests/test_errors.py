@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 import fastgen_rf as rf
 from tests.catalogue import ROWS, Row
@@ -213,20 +211,6 @@ def test_the_error_for_an_invalid_value_names_its_argument(xp: Any, function: An
     messages = [(value, message_of(function, valid(xp, arguments) | {name: value})) for value in values]
     assert messages
     assert [(value, said) for value, said in messages if not re.search(rf"\b{name}\b", said)] == []
-
-
-@given(data=st.data())
-def test_the_error_for_several_invalid_values_names_one_of_their_arguments(xp: Any, data: Any) -> None:
-    function, arguments = data.draw(st.sampled_from(CALLS))
-    call = valid(xp, arguments)
-    spoiled = data.draw(st.lists(st.sampled_from(sorted(arguments)), min_size=1, unique=True))
-    for name in spoiled:
-        values = invalid(xp, arguments[name][0])
-        call[name] = values[data.draw(st.integers(0, len(values) - 1))]  # not all of them can be hashed
-    arrays = [call[name] for name, (kind, _) in arguments.items() if kind in ("first", "second")]
-    assume(xp.name == "numpy" or not arrays or not all(type(array) is np.ndarray for array in arrays))  # NumPy
-    message = message_of(function, call)
-    assert any(re.search(rf"\b{name}\b", message) for name in spoiled), f"{function.__name__}(**{call}): {message!r}"
 
 
 # Two frameworks, two devices, integer timesteps

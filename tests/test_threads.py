@@ -1,11 +1,8 @@
-"""Calls from many threads at once, and the scratch memory of a thread that ends."""
+"""Calls from many threads at once."""
 
 from __future__ import annotations
 
-import gc
-import importlib
 import threading
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -43,23 +40,3 @@ def test_8_threads_at_once_get_what_one_gets(xp: Any) -> None:
         for got in pool.map(together, range(8)):
             for mine, theirs in zip(got, alone, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.backends("numpy", "torch")
-@pytest.mark.filterwarnings("ignore:(overflow|divide by zero|invalid value) encountered:RuntimeWarning")
-def test_a_thread_that_ends_frees_its_scratch_memory(xp: Any) -> None:
-    scratch = importlib.import_module(f"fastgen_rf.backends._{xp.name}")._kept
-    kept = []
-
-    def call() -> None:
-        results(xp, LARGE)
-        with scratch.taken(lambda: None) as values:  # the memory that the thread keeps for its next call
-            kept.append(weakref.ref(values[0] if isinstance(values, tuple) else values))
-
-    for _ in range(3):
-        thread = threading.Thread(target=call)
-        thread.start()
-        thread.join()
-    gc.collect()
-    assert len(kept) == 3
-    assert all(reference() is None for reference in kept)

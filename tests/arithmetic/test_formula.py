@@ -50,19 +50,6 @@ def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
     assert gradient(_formulas.rf_to_vp, 0) is _formulas.rf_to_vp
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("add_noise", "((first * (1.0 - t)) + (second * t))"),
-        ("noise_to_x0", "((second - (t * first)) / maximum((1.0 - t), 1e-06))"),
-        ("flow_step", "(second + ((t_next - t) * first))"),
-        ("v_to_v_vp", "(first / sqrt((((1.0 - t) * (1.0 - t)) + (t * t))))"),
-    ],
-)
-def test_the_text_of_a_formula_keeps_the_order_of_its_operations(name: str, text: str) -> None:
-    assert source(FORMULAS[name]) == text
-
-
 def test_the_text_keeps_all_digits_and_the_order_of_operands() -> None:
     @formula()
     def numbers(first: Any, second: Any, t: Any, ops: Ops) -> Any:

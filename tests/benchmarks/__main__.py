@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measure, print, and write JSON and charts if asked to."""
+"""``python -m tests.benchmarks``: measure, print, and write JSON if asked to."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def main() -> None:
     parser.add_argument("--backend", action="append", choices=names, default=[], help="repeatable; by default all")
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
     parser.add_argument("--table", action="append", choices=(*TABLES, "draws"), default=[], help="repeatable")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
-    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the largest sizes, as FILE_torch.png")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, for docs/examples/speed_chart.py")
     options = parser.parse_args()
     tables = options.table or [*TABLES, "draws"]
     chosen = frames(options.device, options.backend)
@@ -47,10 +46,6 @@ def main() -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": facts, "timings": records}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
-    if options.chart:
-        from tests.benchmarks.chart import draw
-
-        draw(records, options.chart, f"{facts['place']}, {facts['date'][:10]}; medians of interleaved runs")
 
 
 if __name__ == "__main__":

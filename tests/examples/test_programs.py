@@ -7,13 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Generator, nn
 
 import fastgen_rf
 
@@ -86,18 +83,3 @@ def test_a_student_that_learns_nothing_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setattr(distill_digits, "distill", lambda teacher, key, steps: teacher)
     monkeypatch.setattr(sys, "argv", ["distill_digits.py", "--small", "--out", str(tmp_path / "digits.png")])
     assert distill_digits.main() == 1
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning")  # its compiler's
-def test_the_compiled_torch_program_trains_as_the_eager_one_does(monkeypatch):
-    # A program can get the graphs wrong. Kernels of inductor would take 45 s and have no call of the program.
-    network = distill_digits_torch.Network
-    monkeypatch.setattr(network, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
-    settings = distill_digits_torch.read_settings(PROGRAMS / "dmd2_digits.yaml")
-
-    def parameters(model):
-        return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
-
-    start = parameters(network(2, Generator().manual_seed(0)))
-    eager, compiled = (parameters(distill_digits_torch.train(settings, (4, 3), how, 0)[1]) for how in (False, True))
-    assert torch.linalg.vector_norm(compiled - eager) < 0.05 * torch.linalg.vector_norm(eager - start)

@@ -81,22 +81,6 @@ def test_the_gradient_of_vmap_over_an_array_that_the_formula_ignores(
     np.testing.assert_array_equal(for_x_t, np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("call", [rf.add_noise, rf.pred_x0_from_flow])
-def test_second_derivatives_of_vmap_over_some_arguments_only(call: Any) -> None:
-    """A slope of add_noise for x0 depends on t alone: where vmap maps x0 and not t, it would not be mapped."""
-    x, y, t = arrays(3, 4)
-    point = (x, y[0], t[0])
-
-    def second(mapped: Any) -> Any:
-        gradient = jax.grad(lambda *z: (mapped(*z) ** 2).sum(), argnums=(0, 1, 2))
-        return jax.jvp(gradient, point, point)[1]
-
-    got = jax.jit(lambda: second(jax.vmap(jax.jit(call), in_axes=(0, None, None))))()
-    wanted = jax.jit(lambda: second(lambda x, y, t: jnp.stack([call(row, y, t) for row in x])))()
-    for ours, theirs in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-
-
 # Python floats and NumPy's float64 as times, which JAX traces as float32
 
 X, Y, T = arrays(4, 5)

@@ -1,4 +1,4 @@
-"""JAX in other processes: two processes of two devices, and the x64 flag."""
+"""JAX in two processes of two devices."""
 
 from __future__ import annotations
 
@@ -78,26 +78,3 @@ def test_arrays_and_samples_spread_over_processes_are_those_of_one_process(tmp_p
     for place, wanted in enumerate(calls(*map(jnp.asarray, (a, b, t)), None)):
         rows = [parts[f"{place} {first}"] for first in range(0, ROWS, ROWS // 4)]
         np.testing.assert_array_equal(np.concatenate(rows), wanted)
-
-
-FLAG = """
-import jax
-import sys
-jax.config.update("jax_enable_x64", sys.argv[1] == "on")
-import jax.numpy as jnp
-import fastgen_rf as rf
-x, eps, t = (jax.random.normal(jax.random.key(k), (64, 9), jnp.float32) for k in range(3))
-t = 0.1 + 0.8 * jax.nn.sigmoid(t[:, 0])
-print(rf.add_noise(x, eps, t).tolist())
-print(float(jax.jit(rf.x0_to_eps)(x, eps, t).sum()), float(rf.pred_x0_from_flow(x, eps, 0.3).sum()))
-print(rf.sample_timesteps(5, rf.SampleTimestepConfig("lognormal"), rng=jax.random.key(0)).tolist())
-print(rf.sample_timesteps(5, rf.SampleTimestepConfig(), rng=jax.random.key(0), dtype=jnp.float64).dtype)
-print(jax.grad(lambda t: rf.x0_to_flow(x, eps, t).sum())(t).dtype)
-assert jax.config.jax_enable_x64 == (sys.argv[1] == "on")
-"""
-
-
-def test_with_the_x64_flag_the_numbers_are_those_without() -> None:
-    off, on = (processes.run_alone(FLAG, flag) for flag in ("off", "on"))
-    assert off == on
-    assert off.split()[-2:] == ["float64", "float32"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from fastgen_rf.backends import _jax
 from tests.backends.jax.helpers import FOUR, TWO, arrays, assert_numpys
 from tests.bits import assert_same_bits
 from tests.catalogue import (
@@ -82,6 +83,24 @@ def test_quotients_are_correctly_rounded() -> None:
         np.testing.assert_array_equal(rf.ode_step(x, y, k / 64, jnp.full(4, k / 64)), y)
 
 
+def test_with_the_x64_flag_the_numbers_are_those_without() -> None:
+    def results() -> list[Any]:
+        key = jax.random.key(0)
+        times = [rf.sample_timesteps(5, BETA, rng=key, dtype=dtype) for dtype in (jnp.float32, jnp.float64)]
+        return [
+            *(row(x, y, time) for row in TWO for time in (t, 0.3)),
+            jax.grad(lambda t: TWO[1](x, y, t).sum())(t),
+            *times,
+        ]
+
+    x, y, t = arrays(4, 6)
+    without = results()
+    with jax.enable_x64(True):
+        for got, wanted in zip(results(), without, strict=True):
+            assert got.dtype == wanted.dtype
+            np.testing.assert_array_equal(got, wanted)
+
+
 # NumPy arrays next to JAX arrays
 
 
@@ -129,31 +148,13 @@ def test_values_are_the_same_with_jit_switched_off() -> None:
 # Compilations and transfers
 
 
-@pytest.fixture
-def compilations() -> Iterator[list[str]]:
-    """Grows by one entry for each program that XLA compiles."""
-    seen: list[str] = []
-
-    def listen(event: str, seconds: float, **details: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.clear_caches()
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.clear_event_listeners()
-
-
-def test_eager_calls_compile_once_for_each_shape_whatever_a_float_time_is(compilations: list[str]) -> None:
-    one, other = arrays(4, 5), arrays(4, 6)
-    for row in TWO:
-        compilations.clear()
-        for time in (0.1, 0.2, 0.3, np.float64(0.4)):
-            jax.block_until_ready(row(*one[:2], time))
-        assert len(compilations) == 1
-        for arguments in (one, other, one, other):
-            jax.block_until_ready(row(*arguments))
-        assert len(compilations) == 3
+def test_nothing_is_compiled_anew_for_another_float() -> None:
+    x, y, _ = arrays(4, 5)
+    rf.add_noise(x, y, 0.1)
+    before = _jax._evaluate._cache_size()
+    for time in (0.2, np.float64(0.4)):
+        rf.add_noise(x, y, time)
+    assert _jax._evaluate._cache_size() == before > 0
 
 
 def test_calls_on_device_arrays_transfer_nothing_to_the_host_or_back() -> None:

@@ -62,28 +62,21 @@ def test_a_dispatch_mode_sees_no_operation_in_place() -> None:
     assert not any(name.partition(".")[2].partition(".")[0].endswith("_") for name in mode.names)
 
 
-class CallingInTheMiddle(TorchFunctionMode):
-    """Makes a large call at the tenth operation that it sees."""
-
-    seen = 0
+class Observer(TorchFunctionMode):
+    """Sees tensors and numbers only."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += 1
-        if self.seen == 10:
-            rf.x0_to_eps(*OTHERS)
         result = function(*args, **(kwargs or {}))
         if function in (Tensor.add, Tensor.sub, Tensor.mul, Tensor.div):
             assert all(isinstance(x, (Tensor, float, int)) for x in (*args, result))
         return result
 
 
-def test_a_function_mode_sees_tensors_and_may_call_the_library() -> None:
+def test_a_function_mode_sees_tensors() -> None:
     given = inputs(LARGE)
-    for row in TWO:
-        with CallingInTheMiddle() as mode:
-            result = row(*given)
-        assert mode.seen > 10
-        assert_same_bits(result, reference(row, *given))
+    with Observer():
+        result = rf.x0_to_eps(*given)
+    assert_same_bits(result, reference(TWO[1], *given))
 
 
 @pytest.mark.parametrize("framework", ["torch", "numpy"])
@@ -161,19 +154,6 @@ print((peak() - before) / (result.numel() * result.element_size()))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_a_call_takes_at_most_a_quarter_of_its_result_besides_it() -> None:
     assert 0.9 < float(run_alone(PEAK)) <= 1.25
-
-
-def test_a_backward_pass_takes_a_large_t_block_by_block_and_for_the_wanted_gradient_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    blocks: list[int] = []
-    mul = torch.mul
-    monkeypatch.setattr(torch, "mul", lambda x, y, out: blocks.append(y.numel()) or mul(x, y, out=out))
-    first, second, _ = inputs(LARGE, wanted=(0,))
-    t = times(*LARGE).double()
-    check_gradients(TWO[1], [first, second, t])
-    assert sum(blocks) == t.numel()
-    assert max(blocks) < t.numel() / 2
 
 
 # What a CPU can show of devices with kernels

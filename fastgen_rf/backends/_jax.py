@@ -102,9 +102,9 @@ class JaxBackend(NumpyDtypes):
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         if not self.has_float64(self.device(time)):
             return super().map_times(function, time, other)
-        times = (time,) if other is None else (time, other)
-        evaluate = _evaluate_with_floats if isinstance(other, float) else _evaluate
-        return evaluate(_TimesMapped(function), time.dtype, *times)
+        if other is None or isinstance(other, float):
+            return _evaluate(_TimesMapped(function, other), time.dtype, time)
+        return _evaluate(_TimesMapped(function), time.dtype, time, other)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
@@ -131,12 +131,13 @@ class _Mapped:
 
 @dataclass(frozen=True)
 class _TimesMapped:
-    """A function of float64 times."""
+    """A function of float64 times, the last of which may be a constant of the program."""
 
     function: TimeMap
+    constant: float | None = None
 
     def __call__(self, *times: Any) -> Any:
-        return self.function(*times, _OPS)
+        return self.function(*times, *(() if self.constant is None else (self.constant,)), _OPS)
 
 
 @dataclass(frozen=True)
@@ -307,6 +308,7 @@ def _random_bits(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[An
 def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtype: Any) -> tuple[Any, ...]:
     with jax.enable_x64(True):
         high, low = bits.astype(jnp.float64)
+        order = order if order is None else order.astype(jnp.float64)
         times = draws(high * 2.0**-32 + low * 2.0**-64, jnp, jax.scipy.special, order)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 

@@ -87,9 +87,9 @@ def both_or_none(t: Any, t_next: Any) -> list[Any]:
 
     Torch divides a number by a tensor, and on CUDA also a tensor by a number, with two roundings.
     """
-    if type(t) is float and type(t_next) is not float:
+    if isinstance(t, float) and not isinstance(t_next, float):
         t = torch.full_like(t_next, t, dtype=torch.float64)
-    elif type(t_next) is float and type(t) is not float:
+    elif isinstance(t_next, float) and not isinstance(t, float):
         t_next = torch.full_like(t, t_next, dtype=torch.float64)
     return [t, t_next]
 

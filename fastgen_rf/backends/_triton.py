@@ -204,19 +204,18 @@ def _launcher(compiled: Any, grid: tuple[int, ...]) -> Any:
     """Return a function of a kernel's arguments that launches it on the current stream."""
     # The public compiled[grid] takes 3 us more, most of them for the hooks of Triton's profiler. The names used here
     # are private to Triton, so they are used only where the launch has the known signature.
+    public = compiled[grid]
     try:
         run, function, metadata = compiled.run, compiled.function, compiled.packed_metadata
         device, stream_of = driver.active.get_current_device(), driver.active.get_current_stream
-        known = str(inspect.signature(run)) == _SIGNATURE
+        signature = str(inspect.signature(run))
     except (AttributeError, TypeError, ValueError):
-        known = False
-    if not known:
-        return compiled[grid]
+        return public
 
     def launch(*arguments: Any) -> None:
         run(*grid, stream_of(device), function, metadata, None, None, None, *arguments)
 
-    return launch
+    return launch if signature == _SIGNATURE else public
 
 
 _SIGNATURE = (
@@ -232,12 +231,13 @@ def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> list[Any]:
 
     ``grad`` and the one or two arrays are dense tensors of one layout. A kernel sums blocks, torch the sums of blocks.
     """
+    kernel: Any = _sum_products
     first, second = (*arrays, None)[:2]
     per_row = _count_blocks(inner)
     rows = grad.numel() // inner
     sums = torch.empty((2, rows, per_row), dtype=torch.float64, device=grad.device)
     with torch.cuda.device_of(grad):  # type: ignore[no-untyped-call]  # where Triton launches
-        _sum_products[(rows * per_row,)](grad, first, second, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
+        kernel[(rows * per_row,)](grad, first, second, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
     totals = sums.sum(-1)
     return [None if array is None else totals[place] for place, array in enumerate(arrays)]
 

@@ -252,15 +252,3 @@ def test_integer_timesteps_are_told_to_divide(xp: Any, row: Row) -> None:
         if row.takes[at] in "tsn":
             for bad in (500, np.int64(500), xp.other_dtype(np.ones(2), "int32")):
                 assert_raises(TypeError, row, xp, at, bad, f"{name} must be", "divide integer")
-
-
-@pytest.mark.backends("torch", "jax", "cupy", "array_api_strict")
-def test_sampler_arguments_of_two_frameworks_are_a_type_error(xp: Any) -> None:
-    foreign = {} if xp.name == "array_api_strict" else {"rng": xp.rng(0)}
-    if xp.name != "cupy":  # a CuPy device names CuPy only next to it
-        foreign["device"] = xp.device
-    if xp.name in ("torch", "array_api_strict"):
-        foreign["dtype"] = xp.namespace.float32
-    for name, value in foreign.items():
-        with pytest.raises(TypeError, match=f"xp and {name} .*numpy and"):
-            rf.sample_timesteps(3, CFG[1], **{"rng": 0, "xp": np, name: value})

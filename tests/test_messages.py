@@ -126,6 +126,9 @@ VALUE_ERRORS = {
 }
 ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
     "torch": {
+        "sample(rng=0, xp=np, dtype=xp.float32)": (
+            "TypeError: xp and dtype belong to different frameworks: got numpy and torch"
+        ),
         "add_noise(X, np.ones((2, 3)), 0.5)": (
             "TypeError: x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)"
         ),
@@ -149,7 +152,6 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         "sample(rng=xp.zeros((2, 2), 'uint32'))": (
             "ValueError: rng must be one JAX key, got keys of shape (2, 2): vmap over them"
         ),
-        "sample(rng=0, xp=xp, device='xpu')": "ValueError: device must be one of {DEVICES}, got 'xpu'",
         "sample(rng=KEY, device=OTHER)": (
             "ValueError: rng and device must agree, got a key on {KEY.sharding} and device {OTHER}"
         ),
@@ -160,15 +162,6 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         ),
     },
     "array_api_strict": {
-        "sample(rng=0, xp=xp, device='cuda')": "ValueError: device must be one of {DEVICES}, got 'cuda'",
-        "timestep_quantile(X, CFG)": (
-            "TypeError: u is an array of array_api_strict, which has no special functions: pass a NumPy array as u "
-            "and convert the result"
-        ),
-        "timestep_density(X, SampleTimestepConfig('logitnormal'))": (
-            "TypeError: t is on device {X.device}, which lacks float64: pass a NumPy array as t and move the result "
-            "to the device"
-        ),
         "convert_time(X, source='rf', target='angle')": (
             "TypeError: 'angle' and 'log_snr' need float64, which device {X.device} lacks: pass a float or a NumPy "
             "array as time and move the result to the device"
@@ -210,11 +203,10 @@ def test_the_messages_of_one_framework(xp: Any) -> None:
 @pytest.mark.backends("jax")
 def test_the_messages_of_jax(xp: Any) -> None:
     here, other = xp.jax.devices("cpu")[:2]
-    names = [f"cpu:{index}" for index in range(len(xp.jax.devices()))]
-    check(xp, KEY=xp.jax.device_put(xp.jax.random.key(0), here), OTHER=other, DEVICES=", ".join(names))
+    check(xp, KEY=xp.jax.device_put(xp.jax.random.key(0), here), OTHER=other)
 
 
 @pytest.mark.backends("array_api_strict")
 @pytest.mark.needs("no float64")
 def test_the_messages_of_a_device_without_float64(xp: Any) -> None:
-    check(xp, DEVICES=", ".join(map(repr, xp.namespace.__array_namespace_info__().devices())))
+    check(xp)

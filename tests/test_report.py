@@ -47,12 +47,3 @@ def test_a_backend_that_fails_is_reported_and_makes_the_exit_status_1(monkeypatc
     replace(monkeypatch)
     assert report.main([]) == 1
     assert f"FAILED: {message}" in capsys.readouterr().out
-
-
-def test_what_is_missing_gets_a_line_on_how_to_install_it_and_notes_come_last(monkeypatch, capsys):
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
-    assert report.main([]) == 0
-    printed = capsys.readouterr().out
-    missing = [line.split()[:3] for line in printed.splitlines() if " not found: " in line]
-    assert missing == [[name, "not", "found:"] for name in FRAMEWORKS]
-    assert printed.endswith(report.NOTES)

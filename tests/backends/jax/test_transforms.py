@@ -84,11 +84,6 @@ def jvp(function: Rows, *arrays: Any) -> Any:
     return jax.jvp(inner, at, direction)[1]
 
 
-def linearize(function: Rows, *arrays: Any) -> Any:
-    inner, at, direction = moved(function, arrays)
-    return jax.linearize(inner, *at)[1](*direction)
-
-
 def grad(function: Rows, *arrays: Any) -> Any:
     inner, at, direction = moved(function, arrays)
     gradients = jax.grad(lambda *x: inner(*x).sum(), argnums=tuple(range(ARGUMENTS)))(*at)
@@ -111,11 +106,11 @@ def shard_map(function: Rows, *arrays: Any) -> Any:
 TRANSFORMS: dict[str, Any] = {
     "vmap": lambda function, *x: jax.vmap(function)(*halves(x)).reshape(-1),
     "remat": lambda function, *x: jax.checkpoint(function)(*x),
-    **{f.__name__: f for f in (jvp, linearize, grad, scan, shard_map)},
+    **{f.__name__: f for f in (jvp, grad, scan, shard_map)},
 }
 COMPOSITIONS = (
-    *("linearize-vmap", "scan-jvp", "jvp-vmap-grad", "grad-vmap-scan", "vmap-shard_map-grad"),
-    *("remat-grad-scan", "grad-remat-grad", "jvp-grad-shard_map", "jvp-remat-linearize", "jvp-jvp-jvp"),
+    *("jvp-vmap", "scan-jvp", "jvp-vmap-grad", "grad-vmap-scan", "vmap-shard_map-grad"),
+    *("remat-grad-scan", "grad-remat-grad", "jvp-grad-shard_map", "jvp-remat-jvp", "jvp-jvp-jvp"),
 )
 
 

@@ -136,15 +136,6 @@ def test_strict_promotion_of_dtypes_and_ranks_is_obeyed() -> None:
         assert rf.add_noise(x, y.astype(jnp.float32), 0.3).dtype == jnp.bfloat16
 
 
-def test_values_are_the_same_with_jit_switched_off() -> None:
-    x, y, _ = arrays(4, 6)
-    config = rf.SampleTimestepConfig(p_mean=5.0, p_std=0.1)
-    sampled = rf.sample_timesteps(50, config, rng=jax.random.key(0))
-    with jax.disable_jit():
-        assert_numpys(TWO[1](x, y, 0.3), TWO[1], x, y, 0.3)
-        np.testing.assert_allclose(rf.sample_timesteps(50, config, rng=jax.random.key(0)), sampled, rtol=2e-7)
-
-
 # Compilations and transfers
 
 
@@ -199,12 +190,3 @@ def test_all_arithmetic_of_all_functions_and_gradients_is_float64(platform: str)
     check(lowered(lambda *x: [jax.vjp(row, *x)[1](x[0]) for row in FOUR], platform, *given))
     with pytest.raises(AssertionError):  # the check can fail
         check(lowered(lambda x: x * x, platform, given[0]))
-
-
-@every_platform
-def test_a_result_is_cast_once(platform: str) -> None:
-    for dtype, name in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16"), (jnp.float16, "f16")):
-        given = arrays(4, 6, dtype=dtype)
-        for call in (rf.x0_to_eps, lambda x, y, t: rf.x0_to_eps(x, y, 0.3)):
-            program = lowered(call, platform, *given)
-            assert re.findall(r"stablehlo\.convert[^\n]*f64>\) -> tensor<(?:\d+x)*([a-z]\w*)>", program) == [name]

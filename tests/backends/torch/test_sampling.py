@@ -55,13 +55,9 @@ def test_a_draw_takes_few_operations() -> None:
 
 
 @every_sampler
-def test_a_generator_advances_its_state_brings_a_sample_back_and_an_int_seeds_a_new_one(sample: Any) -> None:
+def test_a_generator_advances_and_an_int_seeds_a_new_one(sample: Any) -> None:
     generator = seeded()
-    state = generator.get_state()
-    first, second = sample(rng=generator), sample(rng=generator)
-    assert not torch.equal(first, second)
-    generator.set_state(state)
-    assert torch.equal(sample(rng=generator), first)
+    assert not torch.equal(sample(rng=generator), sample(rng=generator))
     for seed in (0, 2**32 - 1):  # the largest that torch's generators do not cut
         assert torch.equal(sample(rng=seed, xp=torch), sample(rng=seeded(seed)))
 

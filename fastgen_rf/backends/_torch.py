@@ -22,10 +22,10 @@ from fastgen_rf.backends._torch_internals import (
 )
 from fastgen_rf.backends._torch_tensors import (
     OPS,
-    both_or_none,
     float32,
     found_float64,
     index_of,
+    matched,
     named_device,
     placed,
     taken,
@@ -109,12 +109,10 @@ class TorchBackend(Backend):
         if not self.has_float64(device):
             # Dynamo would compute with a float t that differs from call to call in float32.
             return super().evaluate(formula, arrays, [fixed(t) for t in times], dtype)
-        for t in times:
-            if type(t) is not float and t.device != device:
-                times = [t if type(t) is float else placed(t, device) for t in times]
-                break
         if len(times) == 2:
-            times = both_or_none(*times)
+            times = matched(times[0], times[1], device)
+        elif type(times[0]) is not float and times[0].device != device:
+            times = [placed(times[0], device)]
         if torch.compiler.is_compiling():
             return one_pass.by_operations(formula, arrays, times, dtype, recorded=False)
         if first.is_cpu and first.numel() < one_pass.LEAST:

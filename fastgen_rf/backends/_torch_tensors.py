@@ -82,11 +82,13 @@ def savable(array: Any) -> Any:
     return array.clone() if array.is_inference() else array
 
 
-def both_or_none(t: Any, t_next: Any) -> list[Any]:
-    """Two times, of which both are Python floats or neither is.
+def matched(t: Any, t_next: Any, device: torch.device) -> list[Any]:
+    """Two Python floats, or two tensors on ``device``.
 
-    Torch divides a number by a tensor, and on CUDA also a tensor by a number, with two roundings.
+    A number next to a tensor becomes a tensor, because PyTorch divides a number by a tensor, and on CUDA also a tensor
+    by a number, with two roundings.
     """
+    t, t_next = [time if isinstance(time, float) else placed(time, device) for time in (t, t_next)]
     if isinstance(t, float) and not isinstance(t_next, float):
         t = torch.full_like(t_next, t, dtype=torch.float64)
     elif isinstance(t_next, float) and not isinstance(t, float):

@@ -141,6 +141,9 @@ VALUE_ERRORS = {
     "resolution_shift(5_000_000)": "shift overflows float64 (log shift = 846.8) for tokens=5000000",
     "make_t_list(0)": "steps must be at least 1, got 0",
     "make_t_list(4, max_t=1.5)": "max_t must lie in (0, 1], got 1.5",
+    "make_t_list(4, max_t=1.0, terminal=1.0)": "terminal must lie in (0, 1), got 1.0",
+    "make_t_list(4, terminal=0.1)": "terminal needs max_t=1, got max_t=0.999",
+    "make_t_list(1, max_t=1.0, terminal=0.1)": "terminal needs at least 2 steps, got steps=1",
     "timestep_density(float('nan'), SampleTimestepConfig('uniform'))": "t must be finite, got nan",
     "make_t_list(2, shift=1e9)": (
         "timesteps coincide in float32 for shift=1000000000.0, steps=2; use a shift closer to 1 or fewer steps"

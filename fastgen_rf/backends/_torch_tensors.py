@@ -9,7 +9,7 @@ import torch
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
-from fastgen_rf.arithmetic._words import leading_bits
+from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
 
 
@@ -210,7 +210,7 @@ def ops_of(*times: Any) -> Ops:
     return FLOATS if isinstance(times[0], float) else OPS
 
 
-# What float32 words are computed with
+# The float32 operations of triple-float32 arithmetic
 
 
 def _plus(c: Any, a: Any, b: Any, scale: float) -> Any:

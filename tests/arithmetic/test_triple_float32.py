@@ -1,4 +1,4 @@
-"""Triple-float32 arithmetic (``arithmetic/_words.py``) against exact fractions and against float64."""
+"""Triple-float32 arithmetic (``arithmetic/_triple_float32.py``) against exact fractions and against float64."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from fastgen_rf import _formulas
 from fastgen_rf.arithmetic import Float32
-from fastgen_rf.arithmetic import _words as words
-from fastgen_rf.arithmetic._words import WORD_OPS, Words, leading_bits, plus
+from fastgen_rf.arithmetic import _triple_float32 as triple_float32
+from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, leading_bits, plus
 
 BOUNDS = {operator.add: 4, operator.sub: 4, operator.mul: 8, operator.truediv: 30}
 """Largest error that the module states, in 2**-72 of the larger operand of a sum and of any other result."""
@@ -23,17 +23,17 @@ every_operation = pytest.mark.parametrize("operate", BOUNDS)
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
 
 
-def triple(values: Any) -> Words:
+def triple(values: Any) -> TripleFloat32:
     """Float64 values as three float32 each, exactly."""
     rest = np.asarray(values, np.float64)
     parts = []
     for _ in range(3):
         parts.append(rest.astype(np.float32))
         rest = rest - parts[-1]
-    return Words(tuple(parts), parts[0], NUMPY)
+    return TripleFloat32(tuple(parts), NUMPY)
 
 
-def value(result: Words) -> Any:
+def value(result: TripleFloat32) -> Any:
     return sum(part.astype(np.float64) for part in reversed(result.rounded()))
 
 
@@ -104,8 +104,8 @@ def test_a_python_float_counts_with_all_its_bits_on_either_side(operate: Any) ->
 
 def test_a_square_root_is_rounded_as_float64_rounds() -> None:
     a = np.abs(samples(7))
-    assert_nearly_all_equal(value(WORD_OPS.sqrt(triple(a))), np.sqrt(a))
-    assert WORD_OPS.sqrt(triple([1.0, 2.25, 4.0])).float32().tolist() == [1.0, 1.5, 2.0]
+    assert_nearly_all_equal(value(TRIPLE_OPS.sqrt(triple(a))), np.sqrt(a))
+    assert TRIPLE_OPS.sqrt(triple([1.0, 2.25, 4.0])).float32().tolist() == [1.0, 1.5, 2.0]
 
 
 def test_cancellation_ties_and_powers_of_two_leave_no_result_wrong() -> None:
@@ -130,17 +130,17 @@ def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes() -> None:
 def test_the_larger_of_a_value_and_a_number_is_found_to_the_last_bit(floor: float) -> None:
     apart = floor * 2.0 ** -np.arange(1, 53)
     a = np.concatenate([[floor, 0.0], floor + apart, floor - apart, floor * samples(11)])
-    assert np.array_equal(value(WORD_OPS.maximum(triple(a), floor)), np.maximum(a, floor))
+    assert np.array_equal(value(TRIPLE_OPS.maximum(triple(a), floor)), np.maximum(a, floor))
     single = np.array([floor, 2 * floor, 0.0], np.float32)
-    larger = WORD_OPS.maximum(Words.of(single, NUMPY), floor)
+    larger = TRIPLE_OPS.maximum(TripleFloat32((single,), NUMPY), floor)
     assert np.array_equal(value(larger), np.maximum(single, np.float64(floor)))
 
 
 def test_infinities_nan_and_overflow_are_float32s() -> None:
     a = np.array([math.inf, -math.inf, math.nan, -1.0, 1.0], np.float32)
-    for of_a in (Words.of(a, NUMPY), Words.of(a, NUMPY) * 1.0):
-        np.testing.assert_array_equal(WORD_OPS.maximum(of_a, 0.5).float32(), np.maximum(a, np.float32(0.5)))
-    infinite = Words.of(np.array([np.inf, -np.inf, 3e38], np.float32), NUMPY)
+    for of_a in (TripleFloat32((a,), NUMPY), TripleFloat32((a,), NUMPY) * 1.0):
+        np.testing.assert_array_equal(TRIPLE_OPS.maximum(of_a, 0.5).float32(), np.maximum(a, np.float32(0.5)))
+    infinite = TripleFloat32((np.array([np.inf, -np.inf, 3e38], np.float32),), NUMPY)
     assert (infinite * 2.0).float32().tolist() == [np.inf, -np.inf, np.inf]
     assert (infinite + 1.0).float32().tolist()[:2] == [np.inf, -np.inf]
     assert np.isnan((infinite - infinite).float32()).tolist() == [True, True, False]
@@ -166,7 +166,7 @@ def total(parts: Any, i: int) -> Fraction:
 def test_an_operation_keeps_within_its_stated_error_and_so_does_a_contracted_one(operate: Any) -> None:
     a, b = hard_pairs(5)
     plain = operate(triple(a), triple(b)).parts
-    one, two = (Words(tuple(map(Contracted, triple(x).parts)), Contracted(x), CONTRACTING) for x in (a, b))
+    one, two = (TripleFloat32(tuple(map(Contracted, triple(x).parts)), CONTRACTING) for x in (a, b))
     for parts in (plain, [part.single for part in operate(one, two).parts]):
         for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
             exact = operate(Fraction(x), Fraction(y))
@@ -176,7 +176,7 @@ def test_an_operation_keeps_within_its_stated_error_and_so_does_a_contracted_one
 
 def test_a_square_root_keeps_within_its_stated_error() -> None:
     a = np.abs(np.concatenate([samples(15, 2000), samples(16, 1000) ** 2, 1 + samples(17, 1000) * 2.0**-40]))
-    parts = WORD_OPS.sqrt(triple(a)).parts
+    parts = TRIPLE_OPS.sqrt(triple(a)).parts
     for i, x in enumerate(a.tolist()):
         assert abs(total(parts, i) ** 2 - Fraction(x)) <= 2 * 20 * Fraction(x) / 2**72
 
@@ -186,9 +186,11 @@ def test_products_of_halves_and_sums_of_two_are_exact() -> None:
     high = leading_bits(a)
     unit = np.spacing(np.abs(a)) * np.float32(2**12)
     assert np.array_equal(np.round(high / unit) * unit, high) and (np.abs(a - high) <= unit / 2).all()
-    product = words._product_of_halves(words._halves(a, NUMPY), words._halves(b, NUMPY), NUMPY)
-    pair = words._two_sum(a, b)
-    ordered = words._ordered_sum(*np.where(np.abs(a) >= np.abs(b), (a, b), (b, a)))
+    product = triple_float32._product_of_halves(
+        triple_float32._halves(a, NUMPY), triple_float32._halves(b, NUMPY), NUMPY
+    )
+    pair = triple_float32._two_sum(a, b)
+    ordered = triple_float32._ordered_sum(*np.where(np.abs(a) >= np.abs(b), (a, b), (b, a)))
     for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
         assert total(product, i) == Fraction(x) * Fraction(y)
         assert total(pair, i) == total(ordered, i) == Fraction(x) + Fraction(y)
@@ -201,8 +203,8 @@ def test_a_compiler_that_contracts_changes_no_result(name: str) -> None:
         *rng.standard_normal((len(formula.constants), 20_000)).astype(np.float32),
         rng.uniform(0, 1, 20_000).astype(np.float32),
     ]
-    plain = formula.function(*(Words.of(a, NUMPY) for a in arrays), WORD_OPS).float32()
-    contracted = formula.function(*(Words.of(Contracted(a), CONTRACTING) for a in arrays), WORD_OPS).float32()
+    plain = formula.function(*(TripleFloat32((a,), NUMPY) for a in arrays), TRIPLE_OPS).float32()
+    contracted = formula.function(*(TripleFloat32((Contracted(a),), CONTRACTING) for a in arrays), TRIPLE_OPS).float32()
     assert np.array_equal(contracted.single, plain)
 
 

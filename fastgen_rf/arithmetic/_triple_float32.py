@@ -63,7 +63,7 @@ class TripleFloat32:
         self.parts, self.f32, self.is_rounded = parts, f32, is_rounded
         self.fallback = parts[0] if fallback is None else fallback
         self.minuend: float | None = None
-        self.difference = self
+        self.difference: TripleFloat32 | None = None
 
     def _operand(self, number: Any) -> TripleFloat32:
         return number if isinstance(number, TripleFloat32) else TripleFloat32(split(float(number)), self.f32)
@@ -130,14 +130,15 @@ def _maximum(value: Any, floor: float) -> Any:
     if isinstance(value, float):
         return FLOATS.maximum(value, floor)
     parts, limits, where = value.rounded(), split(floor), value.f32.xp.where
-    # Absent parts are zeros in arrays, because the standard's `where` takes no two Python floats.
-    count = max(len(parts), len(limits))
-    parts += (parts[0] * 0.0,) * (count - len(parts))
+    count = len(parts)
     limits += (0.0,) * (count - len(limits))
     # The sign of `value - floor` would tell as well, but XLA adds up constants, and `value` may be 1 - t.
-    below: Any = False
-    for part, limit in reversed(list(zip(parts, limits, strict=True))):
+    last, limit = parts[-1], limits[count - 1]
+    below = last <= limit if sum(limits[count:]) > 0 else last < limit
+    for part, limit in reversed(list(zip(parts[:-1], limits, strict=False))):
         below = (part < limit) | ((part == limit) & below)
+    # An absent part is an array of zeros, because the standard's `where` takes no two Python floats.
+    parts += (parts[0] * 0.0,) * (len(limits) - count)
     larger = tuple(where(below, limit, part) for part, limit in zip(parts, limits, strict=True))
     return TripleFloat32(larger, value.f32, where(value.fallback < floor, limits[0], value.fallback))
 
@@ -225,7 +226,7 @@ def _product(a: tuple[Any, ...], b: tuple[Any, ...], f32: Float32) -> tuple[Any,
     if isinstance(a[0], float):
         a, b = b, a
     a_halves = [_halves(part, f32) for part in a[:2]]
-    b_halves = [_halves(part, f32) for part in b[:2]]
+    b_halves = a_halves if a is b else [_halves(part, f32) for part in b[:2]]
     high, middle = _product_of_halves(a_halves[0], b_halves[0], f32)
     if len(a) == len(b) == 1:
         return high, middle

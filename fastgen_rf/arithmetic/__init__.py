@@ -95,7 +95,7 @@ def gradient(formula: Formula, place: int) -> Formula:
 
 
 class Float32(NamedTuple):
-    """The float32 operations of a framework, which :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32` uses."""
+    """The float32 operations of a framework, for :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32`."""
 
     xp: Any
     """Namespace of ``where``, ``copysign``, ``sign``, ``abs`` and ``sqrt``."""

@@ -37,8 +37,8 @@ from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 # A float32 number times this is 0.625 to 1.25 ulp of the number. Added to the number, it is rounded to 1 ulp.
 _NEXT = 1.25 * 2.0**-24
 # Adding and subtracting 3/2 of a power of two rounds a number to a multiple of the last bit of that power (Rump, Ogita
-# and Oishi, SIAM J. Sci. Comput. 31, 2008, section 3). These are such numbers in ulps of a number x. For 1 <= x < 2, the
-# first one leaves 12 bits of x. The others leave multiples of 2**-47 and of 2**-52.
+# and Oishi, SIAM J. Sci. Comput. 31, 2008, section 3). These are such numbers in ulps of a number x. For 1 <= x < 2,
+# the first one leaves 12 bits of x. The others leave multiples of 2**-47 and of 2**-52.
 _TO_12_BITS, _TO_47, _TO_52 = 1.5 * 2.0**35, 0.75, 0.75 * 2.0**-5
 
 
@@ -278,7 +278,7 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _ordered_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """``a + b`` rounded, and its rounding error, if |a| >= |b| or a is a multiple of b's last bit (Dekker, section 4)."""
+    """The same if ``|a| >= |b|``, or if ``a`` is a multiple of the last bit of ``b`` (Dekker, section 4)."""
     total = a + b
     return total, b - (total - a)
 

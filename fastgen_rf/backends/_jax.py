@@ -23,7 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
 from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap, gradient
-from fastgen_rf.arithmetic._words import WORD_OPS, Words, plus, split
+from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Elementwise
 
@@ -66,8 +66,8 @@ class JaxBackend(NumpyDtypes):
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         if not self.has_float64(self.device(arrays[0])):
             # A float is passed as an argument, because otherwise each of its values would be compiled for.
-            words = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
-            return _evaluate_on_words(formula, dtype, *arrays, *words)
+            parts = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
+            return _evaluate_without_float64(formula, dtype, *arrays, *parts)
         if any(isinstance(t, float) for t in times):
             return _evaluate_with_floats(formula, dtype, *arrays, *times)
         return _evaluate(formula, dtype, *arrays, *times)
@@ -263,15 +263,11 @@ def _evaluate_with_floats(function: Any, dtype: Any, *operands: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate_on_words(formula: Formula, dtype: Any, *operands: Any) -> Any:
-    """Evaluate a formula in triple-float32 arithmetic. A time is an array, or the words of a Python float."""
-    words = [
-        Words(x, x[0], _FLOAT32)
-        if isinstance(x, tuple)
-        else Words.of(_with_trailing_axes(x.astype(jnp.float32), operands[0].ndim), _FLOAT32)
-        for x in operands
-    ]
-    return formula.function(*words, WORD_OPS).float32().astype(dtype)
+def _evaluate_without_float64(formula: Formula, dtype: Any, *operands: Any) -> Any:
+    """Evaluate a formula in triple-float32 arithmetic. A time is an array, or the parts of a Python float."""
+    rank = operands[0].ndim
+    parts = [x if isinstance(x, tuple) else (_with_trailing_axes(x.astype(jnp.float32), rank),) for x in operands]
+    return formula.function(*(TripleFloat32(x, _FLOAT32) for x in parts), TRIPLE_OPS).float32().astype(dtype)
 
 
 def _with_trailing_axes(t: Any, rank: int) -> Any:

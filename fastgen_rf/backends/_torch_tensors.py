@@ -12,7 +12,7 @@ import torch
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
-from fastgen_rf.arithmetic._words import leading_bits
+from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
 
 

@@ -14,8 +14,6 @@ import fastgen_rf as rf
 from tests.exact import mp
 
 T = np.array([0.0, 1e-9, 0.1, 1 / 3, 0.5, 0.9, 0.999, 1 - 2e-6])
-# array-api-strict shows the warnings of NumPy, with which it computes.
-quiet = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 
 
 def arrays(xp: Any, dtype: str = "float32") -> list[Any]:
@@ -23,7 +21,6 @@ def arrays(xp: Any, dtype: str = "float32") -> list[Any]:
     return [xp.array(rng.standard_normal((len(T), 5)), dtype) for _ in range(2)]
 
 
-@quiet
 @pytest.mark.dtypes()
 def test_it_is_add_noise_from_data_x_t_at_the_same_time_and_eps_at_1(xp: Any, dtype: str) -> None:
     x_t, eps = arrays(xp, dtype)
@@ -37,7 +34,6 @@ def test_it_is_add_noise_from_data_x_t_at_the_same_time_and_eps_at_1(xp: Any, dt
         assert np.array_equal(xp.numpy(rf.renoise(x_t, eps, *times)), xp.numpy(wanted)), times
 
 
-@quiet
 @pytest.mark.needs("float64 taken away")
 def test_it_is_exact_without_float64(xp: Any) -> None:
     x_t, eps = arrays(xp)

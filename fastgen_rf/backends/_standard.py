@@ -142,7 +142,9 @@ class Backend:
             # The functions of the standard take no Python floats.
             device, float64 = self.device(first), self.xp.float64
             wide = [self.xp.asarray(x, dtype=float64, device=device) if isinstance(x, float) else x for x in wide]
-        return self._narrow(formula.function(*wide, ops), dtype)
+        # Many namespaces compute with NumPy. The result is NaN where an array of t_next is below t.
+        with np.errstate(invalid="ignore"):
+            return self._narrow(formula.function(*wide, ops), dtype)
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         """Evaluate ``function(time, ops)``, or ``function(time, other, ops)``, and cast it to the dtype of ``time``.

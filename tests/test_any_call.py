@@ -7,7 +7,6 @@ dtype: the path that test_exact_values.py compares with exact values. ``nox -s f
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -182,15 +181,3 @@ def test_any_sample_lies_in_its_bounds_and_a_seed_repeats_it(xp: Any, data: Any)
     if paired:
         assert (drawn[1] <= drawn[0]).all()
         assert equal < 1 or np.array_equal(*drawn)
-
-
-@given(
-    rank=st.integers(1, 40),
-    values=st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=60, unique=True),
-    seed=st.integers(0, 2**64),
-)
-def test_any_t_list_gives_its_entries_at_their_indices(rank: int, values: list[float], seed: int) -> None:
-    t_list = (*sorted(values, reverse=True), 0.0)
-    t, index = rf.sample_from_t_list(rank, t_list, rng=seed, xp=np, dtype=np.float64, return_index=True)
-    assert t.tolist() == [min(t_list[i], math.nextafter(1, 0)) if t_list[i] < 1 else 1.0 for i in index]
-    assert ((index >= 0) & (index < len(t_list) - 1)).all()

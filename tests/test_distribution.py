@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 import fastgen_rf as rf
-from tests.exact import DISTRIBUTIONS, logit, mp, shift, slope
+from tests.exact import DISTRIBUTIONS, logit, mp, slope
 
 NAMES = list(DISTRIBUTIONS)
 every_distribution = pytest.mark.parametrize("name", NAMES)
@@ -52,14 +52,6 @@ def test_quantile_is_non_decreasing_and_inside_the_bounds_in_every_dtype(xp: Any
 
 
 @every_distribution
-def test_a_float_u_gives_the_float_that_an_array_gives(name: str) -> None:
-    many = [*np.random.default_rng(0).random(100).tolist(), 0.0, 1.0]
-    floats = [rf.timestep_quantile(u, config(name)) for u in many]
-    assert {type(t) for t in floats} == {float}
-    assert floats == rf.timestep_quantile(np.array(many), config(name)).tolist()
-
-
-@every_distribution
 @pytest.mark.needs("float64", "special")
 def test_u_of_0_and_1_give_the_ends_and_u_outside_is_clipped_and_nan_stays(xp: Any, name: str) -> None:
     for truncate in (False, True):
@@ -73,8 +65,8 @@ def test_u_of_0_and_1_give_the_ends_and_u_outside_is_clipped_and_nan_stays(xp: A
         assert np.isnan(t[4])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @given(
+    dtype=st.sampled_from(["float64", "float32", "float16"]),
     name=st.sampled_from(NAMES),
     truncate=st.booleans(),
     bounds=st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: pair[0] != pair[1]),
@@ -107,27 +99,18 @@ DISTANT: dict[str, list[dict[str, float]]] = {
         {**WIDE, "p_mean": 30.0, "p_std": 1.0},  # all of a tail
         {**WIDE, "p_mean": -8.0, "p_std": 0.5},
         {"min_t": 0.5, "max_t": 0.500002, "p_mean": -5.5, "p_std": 0.5},  # 8e-6 standard deviations wide, 10 away
-        {"p_mean": 1.0, "p_std": 0.1},
-        {"p_mean": -8.0, "p_std": 0.05},
         {"p_mean": 50.0, "p_std": 0.05},
         {"p_mean": -60.0, "p_std": 0.05},
-        {"min_t": 0.99, "p_mean": 2.0},
         {"p_mean": 3.0, "p_std": 0.14999},  # on both sides of 20 standard deviations, where the formula changes
         {"p_mean": 3.0, "p_std": 0.15001},
-        *({"min_t": 0.3, "max_t": 0.3 + 1e-9, "p_mean": mean} for mean in (0.0, -3.0)),
     ],
     "logitnormal": [
         *({"p_mean": 30.0, "p_std": 0.5}, {"p_mean": -40.0, "p_std": 0.3}, {"p_mean": 2.0, "p_std": 0.02}),
         *({"min_t": 0.3, "max_t": 0.3 + 1e-9, "p_mean": mean} for mean in (0.0, -3.0)),
         *({"p_mean": mean * std, "p_std": std} for mean in (0.0, 4.0, -15.0) for std in (1e6, 1e10, 1e17)),
     ],
-    "shifted_logitnormal": [{"p_mean": 12.0, "p_std": 0.2}, {"p_mean": 30.0, "p_std": 0.5}],
 }
-VARIABLES: dict[str, Any] = {  # of which the normal distribution is
-    "lognormal": lambda t, c: mp.log(t),
-    "logitnormal": lambda t, c: logit(t),
-    "shifted_logitnormal": lambda t, c: logit(shift(t, 1 / mp.mpf(c.shift))),
-}
+VARIABLES: dict[str, Any] = {"lognormal": mp.log, "logitnormal": logit}  # of which the normal distribution is
 
 
 @pytest.mark.parametrize("name", DISTANT)
@@ -141,9 +124,7 @@ def test_quantile_and_density_of_a_distant_or_narrow_interval(xp: Any, name: str
 
         def normal(t: Any, c: Any = c) -> Any:
             return (
-                (VARIABLES[name](t, c) - c.p_mean) / c.p_std
-                if 0 < t < 1 or name == "lognormal"
-                else (2 * t - 1) * mp.inf
+                (VARIABLES[name](t) - c.p_mean) / c.p_std if 0 < t < 1 or name == "lognormal" else (2 * t - 1) * mp.inf
             )
 
         low, high = normal(mp.mpf(c.min_t)), normal(mp.mpf(c.max_t))
@@ -205,25 +186,14 @@ def test_a_density_is_0_outside_and_nan_at_nan(xp: Any, dtype: str) -> None:
         assert np.isnan(values[7])
 
 
-def test_the_density_of_a_float_is_the_float_that_an_array_gives() -> None:
-    for c in DENSITIES:
-        times = [-1.0, 0.0, 0, c.min_t, 0.3, np.float64(0.45), c.max_t, 1, 7.5]
-        got = [rf.timestep_density(t, c) for t in times]
-        assert {type(value) for value in got} == {float}
-        assert got == rf.timestep_density(np.array(times, np.float64), c).tolist()
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "densities"),
     [
         ("beta", {"beta_a": 0.5}, (inf, 0.5)),
-        ("beta", {"beta_a": 1.0, "beta_b": 0.5}, (0.5, inf)),
         ("beta", {"beta_a": 1.0, "beta_b": 1.0}, (1.0, 1.0)),
-        ("beta", {"beta_a": 2.5, "beta_b": 1.0}, (0.0, 2.5)),
         ("beta", {"beta_a": 1.0, "beta_b": 2.5}, (2.5, 0.0)),
         ("lognormal", {}, (0.0, 2 / math.sqrt(2 * math.pi))),
         ("logitnormal", {}, (0.0, 0.0)),
-        ("shifted_logitnormal", {}, (0.0, 0.0)),
     ],
 )
 def test_a_density_at_the_ends_of_its_support(name: str, fields: dict[str, float], densities: Any) -> None:

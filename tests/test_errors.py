@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 import fastgen_rf as rf
 from tests.catalogue import ROWS, Row
@@ -219,20 +217,6 @@ def test_the_error_for_an_invalid_value_names_its_argument(xp: Any, function: An
     assert [(value, said) for value, said in messages if not re.search(rf"\b{name}\b", said)] == []
 
 
-@given(data=st.data())
-def test_the_error_for_several_invalid_values_names_one_of_their_arguments(xp: Any, data: Any) -> None:
-    function, arguments = data.draw(st.sampled_from(CALLS))
-    call = valid(xp, arguments)
-    spoiled = data.draw(st.lists(st.sampled_from(sorted(arguments)), min_size=1, unique=True))
-    for name in spoiled:
-        values = invalid(xp, arguments[name][0])
-        call[name] = values[data.draw(st.integers(0, len(values) - 1))]  # not all of them can be hashed
-    arrays = [call[name] for name, (kind, _) in arguments.items() if kind in ("first", "second")]
-    assume(xp.name == "numpy" or not arrays or not all(type(array) is np.ndarray for array in arrays))  # NumPy
-    message = message_of(function, call)
-    assert any(re.search(rf"\b{name}\b", message) for name in spoiled), f"{function.__name__}(**{call}): {message!r}"
-
-
 # Two frameworks, two devices, integer timesteps
 
 
@@ -272,30 +256,3 @@ def test_integer_timesteps_are_told_to_divide(xp: Any, row: Row) -> None:
         if row.takes[at] in "tsn":
             for bad in (500, np.int64(500), xp.other_dtype(np.ones(2), "int32")):
                 assert_raises(TypeError, row, xp, at, bad, f"{name} must be", "divide integer")
-
-
-@pytest.mark.parametrize("source", ["angle", "sigma", "log_snr", "alpha_bar"])
-def test_integers_of_another_time_parameterization_are_not_told_to_divide(source: Any) -> None:
-    for time in (np.arange(3), True, 0.5j):
-        with pytest.raises(TypeError, match=r"^time must be") as error:
-            rf.convert_time(time, source=source, target="rf")
-        assert "divide" not in str(error.value)
-        assert "[0, 1]" not in str(error.value)
-
-
-@pytest.mark.backends("torch", "jax", "cupy", "array_api_strict")
-def test_sampler_arguments_of_two_frameworks_are_a_type_error(xp: Any) -> None:
-    foreign = {} if xp.name == "array_api_strict" else {"rng": xp.rng(0)}
-    if xp.name != "cupy":  # a CuPy device names CuPy only next to it
-        foreign["device"] = xp.device
-    if xp.name in ("torch", "array_api_strict"):
-        foreign["dtype"] = xp.namespace.float32
-    for name, value in foreign.items():
-        with pytest.raises(TypeError, match=f"xp and {name} .*numpy and"):
-            rf.sample_timesteps(3, CFG[1], **{"rng": 0, "xp": np, name: value})
-
-
-@pytest.mark.backends("torch", "jax")
-def test_numpys_legacy_generator_is_no_second_framework(xp: Any) -> None:
-    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator, .* got RandomState"):
-        rf.sample_timesteps(3, CFG[1], rng=np.random.RandomState(0), xp=xp.namespace)

@@ -32,13 +32,3 @@ def test_result_is_the_exact_value_rounded_once(xp: Any, dtype: str, row: Row) -
 def test_most_exact_values_are_known(row: Row) -> None:
     values = elementwise(row.exact, inputs(row))
     assert np.mean([bool(mp.isnan(value)) for value in values.ravel()]) < 0.4
-
-
-@pytest.mark.parametrize("name", ["add_noise", "x0_to_eps", "timestep_quantile (logitnormal)"])
-def test_a_wrong_result_is_noticed(name: str) -> None:
-    """The comparison above can fail: one unit in the last place of float32 is too much."""
-    row = ROWS[name]
-    host = narrowed(inputs(row), "float32")
-    wrong = np.nextafter(row(*(x.astype(np.float32) for x in host)), np.float32(2))
-    with pytest.raises(AssertionError, match="off by more than"):
-        assert_rounded(wrong, elementwise(row.exact, host), float64_slack(row, host), "float32")

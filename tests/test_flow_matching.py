@@ -12,7 +12,7 @@ import pytest
 
 import fastgen_rf as rf
 from tests.bits import assert_same_bits
-from tests.catalogue import HARD_TIMES, REPRESENTATIVE, ROWS
+from tests.catalogue import HARD_TIMES, ROWS
 
 AS_WRITTEN = {  # in plain operators, in the dtype of what they are given
     "add_noise": lambda x0, eps, t, s: x0 * (1 - t) + eps * t,
@@ -55,54 +55,21 @@ def test_numpy_rounds_float64_to_float16_once(n: int) -> None:
 # Shapes and layouts. ``add_noise(0, 1, t)`` is t itself on x's shape, which shows where each value of t went.
 
 
-def test_t_belongs_to_the_leading_axes(xp: Any) -> None:
-    shape = (2, 3, 4)
-    zeros, ones = xp.array(np.zeros(shape)), xp.array(np.ones(shape))
-    for t_shape in [(), (2,), (1,), (2, 3), (2, 1), (1, 3), (1, 1), (2, 3, 4), (2, 1, 4), (1, 3, 1), (1, 1, 1)]:
-        t = (np.arange(1, np.prod(t_shape, dtype=int) + 1) / 64).reshape(t_shape).astype(np.float32)
-        wanted = np.broadcast_to(t.reshape(t_shape + (1,) * (3 - t.ndim)), shape)
-        assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, xp.array(t))), wanted)
-
-
-def test_a_time_per_frame_noises_each_frame_with_its_own_t(xp: Any) -> None:
-    """(B, F) fits (B, C, F, H, W) as a time per channel if C equals F, so frames need expand_like."""
-    shape = (2, 5, 5, 2, 3)
-    t = np.random.default_rng(0).uniform(0.1, 0.9, (2, 5)).astype(np.float32)
-    zeros, ones, time = xp.array(np.zeros(shape)), xp.array(np.ones(shape)), xp.array(t)
-    per_frame, per_channel = (
-        np.broadcast_to(t[:, None, :, None, None], shape),
-        np.broadcast_to(t[..., None, None, None], shape),
-    )
-    for laid in (
-        *(rf.expand_like(time, zeros, axes=axes) for axes in ((0, 2), (0, -3))),
-        *(rf.expand_like(xp.array(t.T.copy()), zeros, axes=(2, 0)), xp.array(t[:, None, :])),
-    ):
-        assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, laid)), per_frame)
-    assert np.array_equal(xp.numpy(rf.add_noise(zeros, ones, time)), per_channel)
-
-
 LAYOUTS = {
-    "C": lambda x: x,
     "Fortran": lambda x: x.T.copy().T,
     "transposed": lambda x: x.transpose(0, 3, 1, 2),
     "channels last": lambda x: x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2),
-    "every other column": lambda x: x[..., ::2],
-    "reversed": lambda x: x[::-1, :, ::-1],
-    "one value": lambda x: np.broadcast_to(x[:1], x.shape),
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (5, 6, 64, 96)], ids=["small", "in blocks"])
-def test_numpys_values_do_not_depend_on_the_layout_and_dense_ones_are_kept(layout: str, shape: tuple[int, ...]) -> None:
+def test_numpy_keeps_dense_layouts(layout: str, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     first, second = (LAYOUTS[layout](rng.standard_normal(shape).astype(np.float32)) for _ in range(2))
-    t = np.repeat(rng.uniform(0.01, 0.99, len(first)).astype(np.float32), 2)[::2]
-    for row in (ROWS[name] for name in REPRESENTATIVE):
-        got = row(first, second, t)
-        assert np.array_equal(got, row(*map(np.ascontiguousarray, (first, second, t))))
-        if layout in ("C", "Fortran", "transposed", "channels last"):
-            assert got.strides == first.strides
+    got = rf.x0_to_eps(first, second, 0.3)
+    assert got.strides == first.strides
+    assert np.array_equal(got, rf.x0_to_eps(first.copy("C"), second.copy("C"), 0.3))
 
 
 # Memory
@@ -121,22 +88,6 @@ def test_a_result_never_shares_memory_with_an_argument(xp: Any, dtype: str) -> N
             for argument in arguments:
                 argument += 7
             assert np.array_equal(xp.numpy(result), before, equal_nan=True), row.name
-
-
-@pytest.mark.backends("numpy", "torch", "cupy")
-def test_large_times_share_no_memory_with_what_is_made_of_them(xp: Any) -> None:
-    uniform = rf.SampleTimestepConfig("uniform", min_t=0.0, max_t=1.0)
-    for call in (
-        rf.rf_alpha,
-        lambda t: rf.shift_timesteps(t, 1),
-        lambda t: rf.convert_time(t, source="rf", target="sigma"),
-        lambda t: rf.timestep_quantile(t, uniform),
-    ):
-        t = xp.array(np.full((3, 2**17), 0.25), "float64")
-        result = call(t)
-        before = xp.numpy(result).copy()
-        t += 7
-        assert np.array_equal(xp.numpy(result), before)
 
 
 # Functions of one array
@@ -174,6 +125,3 @@ def test_expand_like_rejects_shapes_that_do_not_broadcast(xp: Any) -> None:
             rf.expand_like(xp.array(np.ones(shape)), target)
     with pytest.raises(ValueError, match=r"x must broadcast.*axes \(0, 2\)"):
         rf.expand_like(xp.array(np.ones((2, 3))), target, axes=(0, 2))
-    for axes in [(0, 0), (0, -3), (0, 3), (-4, 1), (0,), (0, 1, 2)]:
-        with pytest.raises(ValueError, match="axes must name 2 different axes of a 3-dimensional target"):
-            rf.expand_like(xp.array(np.ones((1, 1))), target, axes=axes)

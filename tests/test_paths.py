@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.exact import RATIO, TIME, assert_rounded, elementwise, mp
+from tests.exact import RATIO, TIME, assert_rounded, elementwise
 
 PAIRS = list(permutations(TIME, 2))
 inf, nan = math.inf, math.nan
@@ -58,7 +58,7 @@ def test_infinite_and_overflowing_levels_cause_no_warning(xp: Any) -> None:
         assert xp.numpy(rf.convert_time(xp.array([-2000.0], "float64"), source="log_snr", target="sigma")) == inf
 
 
-DISTANCES = np.array([2.0**-53, 2.0**-52, 1e-12, 1e-8, 1e-4, 0.03, 0.1249, 0.125, 0.1251, 0.2])
+DISTANCES = np.array([2.0**-53, 2.0**-52, 1e-12, 1e-8, 1e-4, 0.1249, 0.1251])
 HALF = np.concatenate([0.5 + DISTANCES, 0.5 - DISTANCES, [math.nextafter(0.5, 0)]])
 
 
@@ -77,31 +77,11 @@ def test_log_snr_near_0_is_right_to_a_few_units_of_its_last_place(xp: Any, sourc
 
 
 @pytest.mark.needs("float64")
-def test_log_snr_of_an_angle_has_an_absolute_error(xp: Any) -> None:
-    """pi / 4 is rounded, and so is every angle near it."""
-    angles = np.concatenate([math.pi / 4 + DISTANCES, math.pi / 4 - DISTANCES])
-    got = xp.numpy(rf.convert_time(xp.array(angles, "float64"), source="angle", target="log_snr"))
-    assert_rounded(got, elementwise(lambda angle: -2 * mp.log(mp.tan(angle)), [angles]), 2.0**-51, "float64")
-
-
-@pytest.mark.needs("float64")
-def test_nan_stays_in_its_element(xp: Any) -> None:
-    for source, target in PAIRS:
-        time = xp.array(np.array([nan, ENDS[source][1]]), "float64")
-        assert np.isnan(xp.numpy(rf.convert_time(time, source=source, target=target))).tolist() == [True, False]
-
-
-@pytest.mark.dtypes("float64", "float32", "float16")
-@pytest.mark.needs("float64")
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
-def test_angles_in_an_array_are_clipped(xp: Any, dtype: str) -> None:
-    angles = xp.array(np.array([-0.5, 0.0, math.pi / 2, 2.0]), dtype)
-    t = np.asarray(xp.numpy(rf.convert_time(angles, source="angle", target="rf")), np.float64)
-    assert t == pytest.approx([0.0, 0.0, 1.0, 1.0], abs=2.0**-10 if dtype == "float16" else 1e-7)
-    sigma = np.asarray(xp.numpy(rf.convert_time(angles, source="angle", target="sigma")), np.float64)
-    assert sigma[:2].tolist() == [0.0, 0.0]
-    if dtype == "float32":  # float32(pi/2) > pi/2
-        assert sigma[2:] == pytest.approx(math.tan(math.pi / 2), rel=1e-7)
+def test_angles_in_an_array_are_clipped(xp: Any) -> None:
+    angles = xp.array(np.array([-0.5, 0.0, math.pi / 2, 2.0]))  # float32(pi/2) > pi/2
+    assert xp.numpy(rf.convert_time(angles, source="angle", target="rf")) == pytest.approx([0.0, 0.0, 1.0, 1.0])
+    sigma = xp.numpy(rf.convert_time(angles, source="angle", target="sigma"))
+    assert sigma == pytest.approx([0.0, 0.0, *[math.tan(math.pi / 2)] * 2], rel=1e-7)
 
 
 # Arrays and numbers
@@ -117,43 +97,20 @@ def test_a_float_gets_what_an_array_gets() -> None:
         assert floats == pytest.approx(array, rel=5e-16, abs=5e-16)
 
 
-def test_equal_source_and_target_return_the_time_itself(xp: Any) -> None:
-    time = xp.array(np.array([0.25, 0.5]))
-    for name in TIME:
-        assert rf.convert_time(time, source=name, target=name) is time
-        assert rf.convert_time(0.25, source=name, target=name) == 0.25
-
-
 def test_numbers_of_all_types_are_times() -> None:
     for time, source, t in (
         *((np.float32(0.25), "rf", 0.25), (0, "rf", 0.0), (1, "alpha_bar", 0.0), (0, "angle", 0.0)),
-        *((np.float64(4.0), "sigma", 0.8), (np.float16(np.inf), "sigma", 1.0), (np.int64(4), "sigma", 0.8)),
-        *(
-            (4, "sigma", 0.8),
-            (np.float32(math.pi / 2), "angle", 1.0),
-            (0, "log_snr", 0.5),
-            (np.int32(0), "log_snr", 0.5),
-        ),
+        *((np.float16(np.inf), "sigma", 1.0), (4, "sigma", 0.8), (np.int32(0), "log_snr", 0.5)),
+        (np.float32(math.pi / 2), "angle", 1.0),
     ):
         got = rf.convert_time(time, source=source, target="rf")
         assert type(got) is float
         assert got == pytest.approx(t, rel=4e-16)
 
 
-OUT_OF_RANGE = {
-    "rf": (-0.1, 1.1, nan, inf, np.float32(500)),
-    "alpha_bar": (-0.1, 1.1, nan),
-    "angle": (-0.1, 1.5708, np.float32(1.5708), nan, inf),
-    "sigma": (-0.1, nan, -inf, -1, np.int64(-1)),
-    "log_snr": (nan, np.float32(nan)),
-}
-
-
-def test_a_number_out_of_its_range_is_a_value_error() -> None:
-    for source, values in OUT_OF_RANGE.items():
-        for bad, target in ((bad, target) for bad in values for target in TIME):
-            with pytest.raises(ValueError, match=r"^time must lie in"):
-                rf.convert_time(bad, source=source, target=target)
-    for bad, source in ((sign * 10**400, source) for sign in (1, -1) for source in ("sigma", "log_snr")):
-        with pytest.raises(ValueError, match="time must be a number that float64 can hold"):
-            rf.convert_time(bad, source=source, target="rf")
+@pytest.mark.parametrize("source", TIME)
+def test_a_number_out_of_its_range_is_a_value_error(source: Any) -> None:
+    outside = {"log_snr": (nan,), "sigma": (-0.1, nan, -inf, np.int64(-1))}
+    for bad in outside.get(source, (-0.1, 1.5708, nan, inf, np.float32(500))):
+        with pytest.raises(ValueError, match=r"^time must lie in"):
+            rf.convert_time(bad, source=source, target=source)

@@ -52,16 +52,11 @@ def test_a_sample_without_data_stays_finite(xp: Any) -> None:
         assert got == pytest.approx(np.array([[2.0, -3.0]]) * factors.get((source, target), 1.0), rel=1e-6)
 
 
-def test_equal_source_and_target_return_the_prediction_itself(xp: Any) -> None:
-    pred, x_t = arrays(xp)
-    for name in PREDICTIONS:
-        assert rf.convert_prediction(pred, x_t, 0.5, source=name, target=name) is pred
-
-
-def test_equal_source_and_target_return_the_sample_itself(xp: Any) -> None:
-    x = xp.array(np.ones((2, 3)))
-    for name in SCALES:
-        assert rf.convert_state(x, 0.5, source=name, target=name) is x
+def test_equal_source_and_target_return_the_argument_itself(xp: Any) -> None:
+    x = xp.array(np.full(3, 0.5))
+    assert rf.convert_prediction(x, x, 0.5, source="v", target="v") is x
+    assert rf.convert_state(x, 0.5, source="ve", target="ve") is x
+    assert rf.convert_time(x, source="sigma", target="sigma") is x
 
 
 def test_an_array_that_a_conversion_ignores_may_hold_nan(xp: Any) -> None:

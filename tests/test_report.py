@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 
@@ -48,29 +47,3 @@ def test_a_backend_that_fails_is_reported_and_makes_the_exit_status_1(monkeypatc
     replace(monkeypatch)
     assert report.main([]) == 1
     assert f"FAILED: {message}" in capsys.readouterr().out
-
-
-def test_what_is_missing_gets_a_line_on_how_to_install_it_and_notes_come_last(monkeypatch, capsys):
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
-    assert report.main([]) == 0
-    printed = capsys.readouterr().out
-    missing = [line.split()[:3] for line in printed.splitlines() if " not found: " in line]
-    assert missing == [[name, "not", "found:"] for name in FRAMEWORKS]
-    assert printed.endswith(report.NOTES)
-
-
-def test_help_explains_the_words_of_the_report_and_an_unknown_option_is_an_error():
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert all(word in done.stdout for word in ("emulated", "relative to", "float64:"))
-    done = subprocess.run([*COMMAND, "--frobnicate"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--frobnicate" in done.stderr
-
-
-def test_a_closed_pipe_is_no_traceback():
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as closed:
-        done = subprocess.run(COMMAND, stdout=closed, stderr=subprocess.PIPE, text=True)
-    assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""shift_timesteps, resolution_shift and make_t_list: published schedules, and facts about shifts."""
+"""shift_timesteps, resolution_shift and make_t_list against their definitions, at the ends, for numbers of any type."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import fastgen_rf as rf
 from tests import exact
 
-TIMES = [0.0, 1e-6, 0.001, 0.25, 1 / 3, 0.5, 0.875, 0.999, 1 - 1e-9, 1.0]
-SHIFTS = [1e-6, 1 / 7, 0.5, 1.0, 3, 5.0, 17.0, 1e12]
+TIMES = [0.0, 1e-6, 1 / 3, 0.5, 1 - 1e-9, 1.0]
+SHIFTS = [1e-6, 1 / 7, 1.0, 3, 1e12]
 
 
 # shift_timesteps
@@ -31,7 +31,7 @@ def test_a_shifted_float_is_a_float_right_to_its_last_digits() -> None:
 @pytest.mark.backends("numpy", "torch")
 def test_a_shift_from_1_up_is_the_written_formula_bit_for_bit(xp: Any) -> None:
     t = np.random.default_rng(0).random(200)
-    for shift in (1.0, 1.1, 1.7, 2.3, 5.0):
+    for shift in (1.0, 1.1, 5.0):
         got = xp.numpy(rf.shift_timesteps(xp.array(t, "float64"), shift))
         assert np.array_equal(got, shift * t / (1 + (shift - 1) * t))
 
@@ -45,51 +45,28 @@ def test_0_and_1_stay_in_place_whatever_the_shift(xp: Any) -> None:
 # resolution_shift
 
 
-@pytest.mark.parametrize(("tokens", "mu"), [(256, 0.5), (4096, 1.15), (1024, 0.63), (2176, 0.825), (16384, 3.23)])
-def test_resolution_shift_is_flux_s(tokens: int, mu: float) -> None:
-    assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-12)
+def test_resolution_shift_is_flux_s() -> None:
+    for tokens, mu in ((256, 0.5), (4096, 1.15), (1024, 0.63), (16384, 3.23)):
+        assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-12)
 
 
-def test_resolution_shift_through_other_points_is_sd3_s_square_root() -> None:
-    got = rf.resolution_shift(500, base_tokens=100, max_tokens=900, base_shift=0.0, max_shift=math.log(3))
-    assert got == pytest.approx(math.sqrt(3))
-
-
-@pytest.mark.parametrize("tokens", [np.uint8(100), np.uint16(100), np.int8(100), np.float16(100), 100])
-def test_tokens_of_a_narrow_numpy_type_do_not_overflow(tokens: Any) -> None:
-    mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (100 - 256)
-    assert rf.resolution_shift(tokens) == pytest.approx(math.exp(mu), rel=1e-14)
+def test_tokens_of_a_narrow_numpy_type_do_not_overflow() -> None:
+    assert rf.resolution_shift(np.uint8(100)) == rf.resolution_shift(np.float16(100)) == rf.resolution_shift(100)
 
 
 def test_resolution_shift_reaches_e_to_the_700() -> None:
-    points = {"base_tokens": 1, "max_tokens": 2, "base_shift": 700.0, "max_shift": 700.5}
+    points = {"base_tokens": 0, "max_tokens": 2, "base_shift": 699.5, "max_shift": 700.5}
     assert rf.resolution_shift(1, **points) == math.exp(700)
     with pytest.raises(ValueError, match="float64"):
         rf.resolution_shift(2, **points)
 
 
-def test_an_anchor_of_0_tokens_defines_a_line() -> None:
-    assert rf.resolution_shift(1024, base_tokens=0) == pytest.approx(math.exp(0.5 + 0.65 / 4096 * 1024), rel=1e-14)
-
-
 # make_t_list
 
-PUBLISHED = {  # most of them in thousandths
-    "FastGen, Wan, 4 steps": ({"steps": 4, "shift": 5.0}, [0.999, 0.937, 0.833, 0.624, 0.0], 1e-3),
-    "Self-Forcing, 4 steps": ({"steps": 4, "shift": 5.0, "max_t": 1.0}, [1.0, 0.9375, 0.83333, 0.625, 0.0], 1e-5),
-    "Flux schnell, 4 steps": ({"steps": 4, "max_t": 1.0}, [1.0, 0.75, 0.5, 0.25, 0.0], 0),
-    "DMD2, SDXL, 4 steps": ({"steps": 4}, [0.999, 0.749, 0.499, 0.249, 0.0], 1e-3),
-}
 
-
-@pytest.mark.parametrize(("how", "published", "tolerance"), PUBLISHED.values(), ids=list(PUBLISHED))
-def test_published_lists_are_reproduced(how: dict[str, Any], published: list[float], tolerance: float) -> None:
-    assert rf.make_t_list(**how) == pytest.approx(tuple(published), abs=tolerance)
-
-
-@pytest.mark.parametrize("shift", [1e-3, 0.2, 1, 5.0, 100.0])
+@pytest.mark.parametrize("shift", [1e-3, 1, 5.0])
 def test_a_t_list_is_the_shifted_times_scaled_to_begin_at_max_t(shift: float) -> None:
-    for steps, max_t in ((steps, max_t) for steps in (1, 2, 7, np.int64(50), 1000) for max_t in (0.25, 0.999, 1)):
+    for steps, max_t in ((steps, max_t) for steps in (1, np.int64(50), 1000) for max_t in (0.25, 0.999, 1)):
         t_list = rf.make_t_list(steps, shift=shift, max_t=max_t)
         evenly = [exact.mp.mpf(max_t) * (1 - exact.mp.mpf(i) / int(steps)) for i in range(steps + 1)]
         points = [exact.shift(t, exact.mp.mpf(shift)) for t in evenly]
@@ -114,13 +91,6 @@ def test_the_clamped_grid_is_fastgen_s_and_modelopt_s() -> None:
         wanted = np.minimum(shift * unshifted / (1 + (shift - 1) * unshifted), max_t)
         got = [min(rf.shift_timesteps(t, shift), max_t) for t in rf.make_t_list(steps, max_t=max_t)]
         assert got == pytest.approx(wanted.tolist(), rel=1e-14, abs=1e-15)
-
-
-def test_a_t_list_goes_into_the_sampler_and_the_config(xp: Any) -> None:
-    t_list = rf.make_t_list(4, shift=5.0)
-    t = rf.sample_from_t_list(50, t_list, rng=xp.rng(0), **xp.draw_args)
-    assert set(xp.numpy(t).tolist()) <= set(np.float32(t_list[:-1]).tolist())
-    assert rf.SampleTimestepConfig(t_list=t_list).t_list == t_list
 
 
 @pytest.mark.parametrize("shift", [1e300, 1e-300, 5e14])  # times coincide in float64, and by the last in float32 alone

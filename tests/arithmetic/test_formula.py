@@ -41,11 +41,6 @@ def test_a_formula_is_what_it_declares(name: str) -> None:
             assert slopes != {0}
 
 
-def test_every_table_names_every_pair_of_different_choices() -> None:
-    assert len(set(_formulas.CONVERSIONS.values())) == len(_formulas.CONVERSIONS) == 30
-    assert len(set(_formulas.RESCALINGS.values())) == len(_formulas.RESCALINGS) == 6
-
-
 def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
     first, second = (gradient(_formulas.x0_to_eps, place) for place in (0, 1))
     assert first.function(3.0, 0.25, FLOATS) == -9.0
@@ -53,19 +48,6 @@ def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
     assert (first.name, first.times, first.divides, first.constants) == ("x0_to_eps_gradient_0", 1, True, (None,))
     assert gradient(_formulas.flow_step, 1).constants == (1.0,)
     assert gradient(_formulas.rf_to_vp, 0) is _formulas.rf_to_vp
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("add_noise", "((first * (1.0 - t)) + (second * t))"),
-        ("noise_to_x0", "((second - (t * first)) / maximum((1.0 - t), 1e-06))"),
-        ("flow_step", "(second + ((t_next - t) * first))"),
-        ("v_to_v_vp", "(first / sqrt((((1.0 - t) * (1.0 - t)) + (t * t))))"),
-    ],
-)
-def test_the_text_of_a_formula_keeps_the_order_of_its_operations(name: str, text: str) -> None:
-    assert source(FORMULAS[name]) == text
 
 
 def test_the_text_keeps_all_digits_and_the_order_of_operands() -> None:

@@ -1,16 +1,13 @@
 """Derivatives of ``convert_time`` where its formulas change branches: at the ends of each time, in the middle, beyond.
 
-The TrigFlow recipe of docs/howto/teachers.md differentiates through those ends. Derivatives of one pair at ordinary
-times are in test_features.py.
+The TrigFlow recipe of docs/howto/teachers.md differentiates through those ends.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import re
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,65 +107,6 @@ def test_an_angle_outside_its_range_has_the_slope_of_the_end_within_rounding_and
         np.testing.assert_allclose(xp.numpy(mode(xp, convert("angle", "rf"), angles)), [1.0] * 4 + [0.0] * 4, 1e-6)
 
 
-@pytest.mark.backends("torch")
-def test_an_angle_in_a_compiled_program_has_the_slope_of_the_end(xp: Any) -> None:
-    angle = xp.array([0.0, math.pi / 2, 2.0])
-    got = reverse(xp, lambda x: xp.compiled(convert("angle", "rf"), [x]), angle)
-    np.testing.assert_allclose(xp.numpy(got), [1.0, 1.0, 0.0], 1e-6)
-
-
 @pytest.mark.backends("jax")
 def test_the_slope_for_a_python_float_is_right_at_both_ends(xp: Any) -> None:
     assert [float(xp.jax.grad(convert("angle", "rf"))(angle)) for angle in BRANCHES["angle"][:2]] == [1.0, 1.0]
-
-
-def test_slopes_at_the_ends_without_float64_are_the_limits(xp: Any) -> None:
-    every = permutations(("rf", "sigma", "alpha_bar"), 2)
-    for pair in [("alpha_bar", "rf"), ("rf", "sigma")] if xp.name == "jax" else every:  # JAX compiles each for seconds
-        for mode in (reverse,) if xp.name == "jax" else (reverse, forward):
-
-            def slope(x: Any, pair: Any = pair, mode: Any = mode) -> Any:
-                return mode(xp, convert(*pair), x)
-
-            call = xp.jax.jit(slope) if xp.name == "jax" else slope
-            got = xp.no_float64(call, [xp.array(BRANCHES[pair[0]][:2])])
-            np.testing.assert_allclose(xp.numpy(got), limits(*pair, 1), 1e-6, err_msg=" to ".join(pair))
-
-
-# The TrigFlow recipe, with a network that depends on the time, and its derivative
-
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "teachers.md"
-
-
-def network(x_t: Any, t: Any) -> Any:
-    return x_t * x_t * (1 + t[:, None])
-
-
-def as_written(x: Any, angle: Any) -> Any:
-    """The recipe from its definitions, smooth beyond the ends of the angle."""
-    t = np.sin(angle) / (np.sin(angle) + np.cos(angle))
-    scale = np.sqrt((1 - t) ** 2 + t**2)[:, None]
-    x_t = x * scale
-    return ((1 - 2 * t[:, None]) * x_t + scale**2 * network(x_t, t)) / scale
-
-
-def test_the_trigflow_recipe_is_right_under_jvp_at_both_ends(xp: Any) -> None:
-    """The ends are 0 and float32's pi / 2, which lies beyond pi / 2."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {"__name__": "page"}
-    exec("from fastgen_rf import convert_prediction, convert_state, convert_time", names)
-    exec(next(block for block in blocks if "def trigflow" in block).partition("\nvelocity")[0], names)
-    names["flow_network"] = network
-    x, dx = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
-    at, along = (x, np.float32([0.0, math.pi / 4, math.pi / 2])), (dx, np.float32([1.0, -0.5, 2.0]))
-
-    def slope() -> Any:
-        return [[xp.forward(names["trigflow"], [xp.array(a) for a in at], [xp.array(a) for a in along])]]
-
-    step = 1e-6
-    above, below = (
-        as_written(*(np.float64(a) + sign * step * np.float64(d) for a, d in zip(at, along, strict=True)))
-        for sign in (1, -1)
-    )
-    ((got,),) = in_one_program(xp, slope)
-    np.testing.assert_allclose(got, (above - below) / (2 * step), 2e-6, 2e-6)

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measure, print, and write JSON and charts if asked to."""
+"""``python -m tests.benchmarks``: measure, print, and write JSON if asked to."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tests.benchmarks import draws, report
-from tests.benchmarks.baselines import ADD, ON, frames
+from tests.benchmarks.baselines import ON, frames
 from tests.benchmarks.cases import FORMULAS, TABLES, cases
-from tests.benchmarks.measure import peak, times
+from tests.benchmarks.measure import times
 
 
 def main() -> None:
@@ -21,19 +21,11 @@ def main() -> None:
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
     parser.add_argument("--backend", action="append", choices=names, default=[], help="repeatable; by default all")
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
-    parser.add_argument("--table", action="append", choices=(*TABLES, "draws", "memory"), default=[], help="repeatable")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, such as to build/speed_cpu.json")
-    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the largest sizes, as FILE_torch.png")
+    parser.add_argument("--table", action="append", choices=(*TABLES, "draws"), default=[], help="repeatable")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, for docs/examples/speed_chart.py")
     options = parser.parse_args()
-    tables = options.table or [*TABLES, "draws", "memory"]
+    tables = options.table or [*TABLES, "draws"]
     chosen = frames(options.device, options.backend)
-    sizes = [
-        {"backend": frame.name, "dtype": dtype, "implementation": one.name, "peak": peak(frame, one, dtype)}
-        for frame in (tqdm(chosen, desc="memory", unit="backend") if "memory" in tables else ())
-        for dtype in frame.dtypes
-        for one in frame.implementations()
-        if one.name != ADD
-    ]
     records = []
     work = [
         (frame, case, [one for one in frame.implementations() if case.table == "sizes" or not one.compiled])
@@ -49,16 +41,11 @@ def main() -> None:
     facts = report.machine(options.device)
     report.print_machine(facts)
     report.print_timings(records)
-    report.print_memory(sizes)
     report.print_slower(records)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {"machine": facts, "timings": records, "memory": sizes}
+        content = {"machine": facts, "timings": records}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
-    if options.chart:
-        from tests.benchmarks.chart import draw
-
-        draw(records, options.chart, f"{facts['place']}, {facts['date'][:10]}; medians of interleaved runs")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Frame:
         """The arrays of a case on this framework; t stays float32."""
         first, second, t, cotangent = case.arrays()
         first, second, cotangent = (self.framework.array(x, case.dtype) for x in (first, second, cotangent))
-        return first, second, t if isinstance(t, float) else self.framework.array(t), cotangent
+        return first, second, self.framework.array(t), cotangent
 
     def wait(self, result: Any) -> None:
         """Return once ``result`` is computed."""
@@ -110,9 +110,9 @@ class TorchFrame(Frame):
 
     def arrays(self, case: Case) -> Arrays:
         """The arrays of a case; those that the gradient is computed for require it."""
-        first, second, t, cotangent = super().arrays(case)
-        t = t if isinstance(t, float) else t.requires_grad_(case.time_gradient)
-        return first.requires_grad_(case.gradient), second.requires_grad_(case.gradient), t, cotangent
+        *inputs, cotangent = super().arrays(case)
+        first, second, t = (x.requires_grad_(case.gradient) for x in inputs)
+        return first, second, t, cotangent
 
     def wait(self, result: Any) -> None:
         if self.device == "cuda":
@@ -131,13 +131,10 @@ class TorchFrame(Frame):
     def _call(self, module: Any, wrap: Any) -> Callable[[Case, Arrays], Call]:
         def prepare(case: Case, arrays: Arrays) -> Call:
             op, (first, second, t, cotangent) = wrap(getattr(module, case.op)), arrays
-            if module is self.modelopt and isinstance(t, float):
-                t = self.xp.tensor(t, device=self.device)  # nvidia-modelopt needs a tensor; not measured
             if not case.gradient:
                 return lambda: op(first, second, t)
-            inputs = (first, second, t) if case.time_gradient else (first, second)
             grad = self.xp.autograd.grad
-            return lambda: grad(op(first, second, t), inputs, cotangent)
+            return lambda: grad(op(first, second, t), (first, second, t), cotangent)
 
         return prepare
 
@@ -190,14 +187,13 @@ class JaxFrame(Frame):
             if not case.gradient:
                 forward = wrap(op)
                 return lambda: forward(first, second, t)
-            inputs = (first, second, t) if case.time_gradient else (first, second)
 
             def value_and_gradient(cotangent: Any, *inputs: Any) -> Any:
-                result, pullback = self.jax.vjp(lambda *x: op(*x) if len(x) == 3 else op(*x, t), *inputs)
+                result, pullback = self.jax.vjp(op, *inputs)
                 return result, pullback(cotangent)  # both, or a compiler leaves the first out
 
             run = wrap(value_and_gradient)
-            return lambda: run(cotangent, *inputs)
+            return lambda: run(cotangent, first, second, t)
 
         return prepare
 
@@ -210,8 +206,7 @@ def plain(xp: Any, op: str, dtype: str) -> Any:
     """The code that a user writes: cast to ``dtype``, give t trailing axes, evaluate, cast back."""
 
     def run(first: Any, second: Any, t: Any) -> Any:
-        if not isinstance(t, float):
-            t = t.astype(dtype).reshape(t.shape + (1,) * (first.ndim - t.ndim))
+        t = t.astype(dtype).reshape(t.shape + (1,) * (first.ndim - t.ndim))
         return FORMULAS[op](first.astype(dtype), second.astype(dtype), t, xp.maximum).astype(first.dtype)
 
     return run

@@ -1,4 +1,4 @@
-"""The cases of the formulas, in four tables, and the formulas as users write them. The draws are in draws.py."""
+"""The cases of the formulas, in three tables, and the formulas as users write them. The draws are in draws.py."""
 
 from __future__ import annotations
 
@@ -25,27 +25,18 @@ SHAPES = {  # of the tables in which t has one value for each sample
     "images": ((4, 4, 64, 64), (8, 4, 64, 64), (16, 4, 64, 64), (32, 4, 64, 64)),  # one pass begins to pay here
     "formulas": (LATENT,),
 }
-TABLES = (*SHAPES, "shapes")
-ODD = (  # the table "shapes": its label, the shape and what t is
-    ("one sample", (1, 16, 21, 60, 104), "per sample"),
-    ("many samples", (131072, 16), "per sample"),
-    ("(B, F) timesteps", (4, 21, 4, 60, 104), "per frame"),
-    ("float t", (4, 16, 21, 40, 40), "float"),
-    ("t needs no gradient", (4, 16, 21, 40, 40), "no gradient"),
-)
+TABLES = tuple(SHAPES)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One formula on arrays of one shape and dtype; ``time`` describes t."""
+    """One formula on arrays of one shape and dtype, with a time for each sample."""
 
     table: str
     op: str
     direction: str
     dtype: str
     shape: tuple[int, ...]
-    time: str = "per sample"
-    label: str = ""
 
     @property
     def elements(self) -> int:
@@ -57,18 +48,11 @@ class Case:
         """Whether the gradient is computed, too."""
         return self.direction == BACKWARD
 
-    @property
-    def time_gradient(self) -> bool:
-        """Whether the gradient is computed for t, too."""
-        return self.gradient and self.time not in ("float", "no gradient")
-
     def arrays(self) -> tuple[Any, Any, Any, Any]:
-        """First and second array, t (an array or a float) and the gradient of the result, float32 on the host."""
+        """First and second array, t and the gradient of the result, float32 on the host."""
         first, second, cotangent = _normal(self.shape)
-        if self.time == "float":
-            return first, second, 0.7, cotangent
-        leading = self.shape[: 2 if self.time == "per frame" else 1]
-        return first, second, np.random.default_rng(1).uniform(0.1, 0.9, leading).astype(np.float32), cotangent
+        t = np.random.default_rng(1).uniform(0.1, 0.9, self.shape[0]).astype(np.float32)
+        return first, second, t, cotangent
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,7 +62,7 @@ def _normal(shape: tuple[int, ...]) -> Any:
 
 
 def cases(dtypes: Sequence[str], differentiable: bool, tables: Sequence[str], ops: Sequence[str]) -> Iterator[Case]:
-    """Yield the cases of one framework. Without ``ops``, sizes and shapes take one formula in each direction."""
+    """Yield the cases of one framework. Without ``ops``, the table of sizes takes one formula in each direction."""
     directions = (FORWARD, BACKWARD) if differentiable else (FORWARD,)
     every = [(op, direction) for direction in directions for op in ops or FORMULAS]
     few = every if ops else [("add_noise", FORWARD), ("pred_x0_from_flow", BACKWARD)][: len(directions)]
@@ -86,7 +70,3 @@ def cases(dtypes: Sequence[str], differentiable: bool, tables: Sequence[str], op
         for table, shapes in SHAPES.items():
             for op, direction in (few if table == "sizes" else every) if table in tables else ():
                 yield from (Case(table, op, direction, dtype, shape) for shape in shapes)
-        for op, direction in few if "shapes" in tables else ():
-            for label, shape, t in ODD:
-                if t != "no gradient" or direction == BACKWARD:
-                    yield Case("shapes", op, direction, dtype, shape, t, label)

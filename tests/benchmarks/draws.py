@@ -46,11 +46,6 @@ def implementations(frame: Frame, case: Case) -> list[Implementation]:
                     "nvidia-modelopt", lambda case, arrays: lambda: sample(n, theirs, **source), baseline=True
                 )
             )
-            if case.op != "t_list":
-                name = f"{OURS}, config of nvidia-modelopt"
-                found.append(
-                    Implementation(name, lambda case, arrays: lambda: rf.sample_timesteps(n, theirs, **source))
-                )
     if frame.name == "jax":
         uniform = importlib.import_module("jax").random.uniform
         found.append(Implementation("jax.random.uniform", lambda case, arrays: lambda: uniform(source["rng"], (n,))))

@@ -1,4 +1,4 @@
-"""How long a call takes, and how much memory it needs.
+"""How long a call takes.
 
 Implementations take turns, so that a slow phase of the machine slows all of them. The order in a round is random, so
 that none always follows the same one. One function measured under two names had a ratio of 0.95 to 1.06 at 1M elements,
@@ -7,22 +7,18 @@ and of 0.97 to 1.02 below that (PyTorch, two cores).
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
 import random
-import re
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from tests.benchmarks.baselines import OURS, Call, Frame, Implementation
-from tests.benchmarks.cases import FORWARD, LATENT, Case
+from tests.benchmarks.cases import Case
 
-SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "shapes": 0.5, "draws": 0.5}  # of measuring for a case
+SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "draws": 0.5}  # of measuring for a case
 FEWEST, MOST = 5, 41  # rounds
 SHORTEST = 2e-3  # seconds that one measurement lasts at least, in several calls if necessary
 LEAD_IN = 20e-3  # a call shorter than this follows one that is not measured, for caches and the heap
@@ -77,55 +73,3 @@ def _time(frame: Frame, call: Call, count: int) -> float:
         frame.wait_each(result)
     frame.wait(result)
     return (time.perf_counter() - start) / count
-
-
-# Memory: on Linux the kernel's high-water mark of resident memory, reset before the call; on CUDA the allocator's peak.
-
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def peak(frame: Frame, implementation: Implementation, dtype: str) -> float | None:
-    """Peak during one add_noise, without its arguments and result, over the size of the result; None if unknown.
-
-    NumPy and eager PyTorch are warmed up on four elements, so scratch that stays allocated counts. The memory of a
-    compiler does not count. JAX's allocator on CUDA does not reset its peak.
-    """
-    if (frame.device == "cpu" and not RESET.exists()) or (frame.device == "cuda" and frame.name == "jax"):
-        return None
-    case = Case("memory", "add_noise", FORWARD, dtype, LATENT)
-    compiles = implementation.compiled or frame.name == "jax"
-    arrays = frame.arrays(case)
-    call = implementation.prepare(case, arrays)
-    tiny = replace(case, shape=(4,))
-    warm_up = call if compiles else implementation.prepare(tiny, frame.arrays(tiny))
-    kept = warm_up()  # not freed before the end, or XLA would reuse its memory for the next result
-    gc.collect()
-    frame.wait((arrays, kept))
-    read = _on_cuda(frame) if frame.device == "cuda" else _on_cpu
-    before = read(True)
-    result = call()
-    frame.wait(result)
-    return float((read(False) - before - result.nbytes) / result.nbytes)
-
-
-def _on_cpu(reset: bool) -> int:
-    if reset:
-        if release := getattr(ctypes.CDLL(None), "malloc_trim", None):
-            release(0)  # or glibc would reuse the memory of freed arrays
-        RESET.write_text("5")  # the high-water mark falls to the current size, see proc(5)
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[0]) * 1024
-
-
-def _on_cuda(frame: Frame) -> Callable[[bool], int]:
-    def torch(reset: bool) -> int:
-        if reset:
-            frame.xp.cuda.reset_peak_memory_stats()
-        return int(frame.xp.cuda.max_memory_allocated())
-
-    def cupy(reset: bool) -> int:  # the pool only ever grows during a call
-        pool = frame.xp.get_default_memory_pool()
-        if reset:
-            pool.free_all_blocks()
-        return int(pool.total_bytes())
-
-    return {"torch": torch, "cupy": cupy}[frame.name]

@@ -45,19 +45,11 @@ def print_timings(records: list[dict[str, Any]]) -> None:
         print(f"\n{backend}, {table}: median time of a call, and its ratio to the time of fastgen_rf")
         cells: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in chosen:
-            key = (_operation(r), r["dtype"], r["label"], f"{r['elements']:,}")
+            key = (_operation(r), r["dtype"], f"{r['elements']:,}")
             ratio = "" if r["implementation"] == OURS else f" {_times(r['ratio'])}"
             cells.setdefault(key, {})[r["implementation"]] = show(r["median"]) + ratio
         rows = [[*key, *(found.get(name, "-") for name in names)] for key, found in cells.items()]
-        _print_rows([["", "", "case", "elements", *names], *rows])
-
-
-def print_memory(records: list[dict[str, Any]]) -> None:
-    """Print peaks, relative to one result."""
-    if records:
-        print("\npeak of memory in a call of add_noise in addition to the result, % of one result, at latent size")
-        peaks = ["-" if r["peak"] is None else f"{r['peak']:.1%}" for r in records]
-        _print_rows([[r["backend"], r["dtype"], r["implementation"], p] for r, p in zip(records, peaks, strict=True)])
+        _print_rows([["", "", "elements", *names], *rows])
 
 
 def print_slower(records: list[dict[str, Any]]) -> None:
@@ -65,7 +57,7 @@ def print_slower(records: list[dict[str, Any]]) -> None:
     compared = [r for r in records if r["baseline"]]
     slower = sorted((r for r in compared if r["ratio_quartiles"][1] < 1), key=lambda r: r["ratio"])
     print(f"\nslower than the baseline (in three of four rounds): {len(slower)} of {len(compared)} cases")
-    names = ("backend", "dtype", "shape", "label", "implementation")
+    names = ("backend", "dtype", "shape", "implementation")
     _print_rows([[_operation(r), *(str(r[name]) for name in names), _times(r["ratio"])] for r in slower])
 
 
@@ -85,11 +77,11 @@ def _times(ratio: float) -> str:
 
 
 def _print_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Print cells in columns: three of text on the left, and numbers on the right."""
+    """Print cells in columns: two of text on the left, and numbers on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            f"{cell:{'<' if at < 3 else '>'}{width}}" for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:{'<' if at < 2 else '>'}{width}}" for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
 

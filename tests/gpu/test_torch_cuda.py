@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import pytest
@@ -69,9 +70,8 @@ def kernels(call: Any, *given: Any) -> int:
 
 @every_row
 @every_time
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "offset"])
-def test_results_have_the_bits_of_plain_operations(row: Row, t: Any, layout: str) -> None:
-    for dtype in DTYPES:
+def test_results_have_the_bits_of_plain_operations(row: Row, t: Any) -> None:
+    for dtype, layout in product(DTYPES, ("contiguous", "channels_last", "strided", "offset")):
         check(row, *pair(dtype, layout), t())
 
 
@@ -105,6 +105,7 @@ def test_nothing_waits_for_the_device(t: Any) -> None:
             torch.autograd.grad(row(first, second, time), (first, second), upstream)
         for cfg in CONFIGS:
             rf.sample_timesteps(64, cfg, rng=rng)
+        rf.sample_from_t_list(64, rf.make_t_list(100), rng=rng, return_index=True)
 
 
 @every_time
@@ -125,15 +126,6 @@ def test_a_cuda_graph_captures_and_replays_a_call(t: Any) -> None:
         torch.cuda.synchronize()
         assert torch.equal(result, row(first, second, time))
         check(row, first, second, time)
-
-
-# Draws from a t_list
-
-
-def test_not_even_the_first_draw_from_a_t_list_waits_for_the_device() -> None:
-    rng = torch.Generator("cuda").manual_seed(0)
-    with no_synchronization():
-        rf.sample_from_t_list(64, rf.make_t_list(100), rng=rng, return_index=True)
 
 
 def test_a_graph_captures_and_replays_a_draw_from_a_t_list() -> None:

@@ -35,19 +35,9 @@ def assert_close(got: Any, wanted: Any, dtype: str = "float32", ulps: float = 1.
 # Values
 
 
-def test_gradients_of_bfloat16_arguments_are_rounded_once() -> None:
-    x, y, t = arrays(4, 5, dtype=jnp.bfloat16)
-    weight = jnp.asarray(np.random.default_rng(1).standard_normal((4, 5)), jnp.bfloat16)
-    found = jax.jit(lambda *x: [jax.vjp(row, *x)[1](weight) for row in FOUR])(x, y, t)
-    for row, gradients in zip(FOUR, found, strict=True):
-        for at, (got, dtype) in enumerate(zip(gradients, ("bfloat16", "bfloat16", "float32"), strict=True)):
-            wanted = exact_slope(row, at, x, y, t) * np.asarray(weight, np.float64)
-            assert_close(got, wanted.sum(1) if at == 2 else wanted, dtype, 0.5)
-
-
 def test_the_gradient_of_t_is_summed_over_the_elements_that_t_was_used_for() -> None:
     x, y, _ = arrays(4, 5)
-    axes: dict[tuple[int, ...], tuple[int, ...]] = {(): (0, 1), (1,): (0, 1), (1, 5): (0,), (4, 1): (1,), (4, 5): ()}
+    axes: dict[tuple[int, ...], tuple[int, ...]] = {(): (0, 1), (1, 5): (0,), (4, 5): ()}
     rng = np.random.default_rng(1)
     times = [jnp.asarray(rng.uniform(0.1, 0.9, shape), jnp.float32) for shape in axes]
 
@@ -91,22 +81,6 @@ def test_the_gradient_of_vmap_over_an_array_that_the_formula_ignores(
     np.testing.assert_array_equal(for_x_t, np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("call", [rf.add_noise, rf.pred_x0_from_flow])
-def test_second_derivatives_of_vmap_over_some_arguments_only(call: Any) -> None:
-    """A slope of add_noise for x0 depends on t alone: where vmap maps x0 and not t, it would not be mapped."""
-    x, y, t = arrays(3, 4)
-    point = (x, y[0], t[0])
-
-    def second(mapped: Any) -> Any:
-        gradient = jax.grad(lambda *z: (mapped(*z) ** 2).sum(), argnums=(0, 1, 2))
-        return jax.jvp(gradient, point, point)[1]
-
-    got = jax.jit(lambda: second(jax.vmap(jax.jit(call), in_axes=(0, None, None))))()
-    wanted = jax.jit(lambda: second(lambda x, y, t: jnp.stack([call(row, y, t) for row in x])))()
-    for ours, theirs in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-
-
 # Python floats and NumPy's float64 as times, which JAX traces as float32
 
 X, Y, T = arrays(4, 5)
@@ -115,7 +89,6 @@ OF_TIME = [  # functions of one time, and their exact values as functions of tha
     (lambda t: rf.x0_to_eps(X, Y, t), lambda t, x, y: ROWS["x0_to_eps"].exact(x, y, t)),
     (lambda t: rf.ode_step(X, Y, t, 0.125), lambda t, x, y: STEP.exact(x, y, t, exact.mp.mpf(0.125))),
     (lambda t: rf.ode_step(X, Y, 0.875, t), lambda t, x, y: STEP.exact(x, y, exact.mp.mpf(0.875), t)),
-    (lambda t: rf.rf_alpha(t) * X[:, 0], lambda t, x, y: (1 - t) * x),
     (lambda t: rf.shift_timesteps(t, 3.0) * X[:, 0], lambda t, x, y: exact.shift(t, 3) * x),
 ]
 
@@ -143,18 +116,6 @@ def test_jvp_takes_numbers_and_numpy_arrays_as_jax_does(primal: Any, tangent: An
         columns = got.size // 4
         for order, result in enumerate((got, slope)):  # a product with X is another rounding
             assert_close(result.reshape(4, -1), exact_at(value, primal, order, columns), ulps=2.0)
-
-
-@jit_or_not
-def test_numpys_float64_arrays_are_float32_to_jvp_and_vmap(jit: Any) -> None:
-    def results(x: Any, y: Any, t: Any) -> list[Any]:
-        tangents = [jax.jvp(lambda x, y, row=row: row(x, y, 0.3), (x, y), (y, x)) for row in TWO]
-        return [*jax.tree.leaves(tangents), jax.vmap(OF_TIME[0][0])(t)]
-
-    host = [np.asarray(a, np.float64) for a in (X, Y, T)]
-    for got, wanted in zip(jit(lambda: results(*host))(), results(X, Y, T), strict=True):
-        assert got.dtype == jnp.float32
-        np.testing.assert_allclose(got, wanted, rtol=3e-7)
 
 
 def test_third_derivatives_in_a_float_are_made_in_float64() -> None:
@@ -196,47 +157,12 @@ def test_a_gradient_saves_the_arrays_that_it_needs_at_their_dtypes_and_no_others
         assert not any(array.dtype == np.float64 for array in saved)
 
 
-LARGE = [ROWS[name] for name in ("x0_to_eps", "convert_prediction (x0, v)", "ode_step")]
-
-
-def least_gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
-    """The least that a gradient in t takes: one product for each element in float64, and their sum."""
-    with jax.enable_x64(True):
-        x, y, weight = (a.astype(jnp.float64) for a in (x, y, weight))
-        return (((x - y) * t.astype(jnp.float64)[:, None]) * weight).sum(1).astype(t.dtype)
-
-
-def least_gradient_in_two_times(x: Any, y: Any, t: Any, weight: Any) -> Any:
-    """The least for two times: a product and a sum for each array, which XLA computes in two passes."""
-    with jax.enable_x64(True):
-        x, y, weight = (a.astype(jnp.float64) for a in (x, y, weight))
-        return ((x * weight).sum(1) * t.astype(jnp.float64) + (y * weight).sum(1)).astype(t.dtype)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", LARGE, ids=lambda row: row.name)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
-def test_the_gradient_of_t_moves_no_more_bytes_than_a_sum_over_its_arrays(row: Row, dtype: Any) -> None:
-    """Three arrays' worth of bytes where XLA fuses the product into the sum; JAX 0.8 and 0.9 write it once first."""
-    x, y, t = arrays(16, 4096, dtype=dtype)
-
-    def gradient(x: Any, y: Any, t: Any, weight: Any) -> Any:
-        return jax.vjp(lambda t: row(x, y, *(t, 0.5 * t)[: len(row.takes) - 2]), t)[1](weight)
-
-    least_of = least_gradient_in_two_times if len(row.takes) == 4 else least_gradient
-    ours, least = (jax.jit(f).lower(x, y, t, x).compile() for f in (gradient, least_of))
-    bytes_moved, least_bytes = (program.cost_analysis()["bytes accessed"] for program in (ours, least))
-    assert bytes_moved < 1.05 * least_bytes
-    temporary, least_temporary = (program.memory_analysis().temp_size_in_bytes for program in (ours, least))
-    assert temporary < least_temporary + x.nbytes / 10
-    if least_of is least_gradient and tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 10):
-        assert bytes_moved < 3.2 * x.nbytes
-        assert temporary < x.nbytes / 10
+LARGE = [ROWS[name] for name in ("x0_to_eps", "convert_prediction (x0, v)")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", LARGE, ids=lambda row: row.name)
 def test_a_call_takes_no_more_operations_than_its_formula_and_its_casts(row: Row) -> None:
     x, y, t = arrays(16, 4096)
-    compiled = jax.jit(row.__call__).lower(x, y, *(t, 0.5 * t)[: len(row.takes) - 2]).compile()
+    compiled = jax.jit(row.__call__).lower(x, y, t).compile()
     assert compiled.cost_analysis()["flops"] <= 7.1 * x.size  # a select for each element would be three more

@@ -1,9 +1,8 @@
-"""JAX in other processes: two processes of two devices, the documented training step, the x64 flag."""
+"""JAX in two processes of two devices."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -79,47 +78,3 @@ def test_arrays_and_samples_spread_over_processes_are_those_of_one_process(tmp_p
     for place, wanted in enumerate(calls(*map(jnp.asarray, (a, b, t)), None)):
         rows = [parts[f"{place} {first}"] for first in range(0, ROWS, ROWS // 4)]
         np.testing.assert_array_equal(np.concatenate(rows), wanted)
-
-
-REPORT = """
-placed = {x.sharding.num_devices for x in jax.tree.leaves((x0, params, state))}
-t = jax.jit(lambda key: sample_timesteps(16, cfg, rng=key, device=rows))(jax.random.key(0))
-print(*placed, t.sharding.num_devices, *(float(loss) for loss in losses))
-"""
-
-
-def test_the_documented_training_step_has_the_same_losses_on_eight_devices_as_on_one(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs/howto/training_loops.md").read_text(encoding="utf-8")
-    (program,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "optax" in block]
-    losses = []
-    for devices in ("1", "8"):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        processes.run(program + REPORT, 1, tmp_path, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
-        *placed, one, two, three, four, five = (tmp_path / "output-0.txt").read_text().split()
-        assert placed == [devices] * 2
-        losses.append(list(map(float, (one, two, three, four, five))))
-    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert len(set(losses[0])) == 5
-
-
-FLAG = """
-import jax
-import sys
-jax.config.update("jax_enable_x64", sys.argv[1] == "on")
-import jax.numpy as jnp
-import fastgen_rf as rf
-x, eps, t = (jax.random.normal(jax.random.key(k), (64, 9), jnp.float32) for k in range(3))
-t = 0.1 + 0.8 * jax.nn.sigmoid(t[:, 0])
-print(rf.add_noise(x, eps, t).tolist())
-print(float(jax.jit(rf.x0_to_eps)(x, eps, t).sum()), float(rf.pred_x0_from_flow(x, eps, 0.3).sum()))
-print(rf.sample_timesteps(5, rf.SampleTimestepConfig("lognormal"), rng=jax.random.key(0)).tolist())
-print(rf.sample_timesteps(5, rf.SampleTimestepConfig(), rng=jax.random.key(0), dtype=jnp.float64).dtype)
-print(jax.grad(lambda t: rf.x0_to_flow(x, eps, t).sum())(t).dtype)
-assert jax.config.jax_enable_x64 == (sys.argv[1] == "on")
-"""
-
-
-def test_with_the_x64_flag_the_numbers_are_those_without() -> None:
-    off, on = (processes.run_alone(FLAG, flag) for flag in ("off", "on"))
-    assert off == on
-    assert off.split()[-2:] == ["float64", "float32"]

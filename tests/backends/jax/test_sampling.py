@@ -55,9 +55,8 @@ def test_a_raw_key_a_typed_key_and_its_seed_give_one_stream() -> None:
     assert not np.array_equal(each_sampler(64, rng=key(4))[0], wanted[0])
 
 
-@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
-def test_a_shape_of_pairs_is_the_flat_sample_reshaped_whatever_the_generator(implementation: str) -> None:
-    k = jax.random.key(0, impl=implementation)
+def test_a_shape_of_pairs_is_the_flat_sample_reshaped_whatever_the_generator() -> None:
+    k = jax.random.key(0, impl="rbg")
     shaped, flat = (rf.sample_timestep_pairs(n, SHIFTED, rng=k) for n in ((8, 6), 48))
     assert_equal(map(jnp.ravel, shaped), flat)
     assert len(np.unique(flat[0])) > 40
@@ -83,19 +82,6 @@ def test_every_distribution_gives_the_eager_samples_under_jit() -> None:
     assert_equal(jax.jit(samples)(key()), samples(key()))
 
 
-def test_all_arguments_but_the_key_are_static() -> None:
-    pairs: dict[str, Any] = {"n": (2, 32), "cfg": SHIFTED, "equal": 0.5, "stratified": True, "dtype": jnp.bfloat16}
-    got = jax.jit(rf.sample_timestep_pairs, static_argnames=tuple(pairs))(**pairs, rng=key())
-    assert_equal(got, rf.sample_timestep_pairs(**pairs, rng=key()))
-    entries = jax.jit(rf.sample_from_t_list, static_argnames=("n", "t_list"))(n=8, t_list=T_LIST, rng=key())
-    assert_equal([entries], [rf.sample_from_t_list(8, T_LIST, rng=key())])
-    assert_equal([jax.jit(rf.sample_timesteps, static_argnums=(0, 1))(8, SHIFTED, rng=key())], [times(key())])
-    with pytest.raises(TypeError, match=r"n must be an integer.*; n is static: .* static_argnames='n'"):
-        jax.jit(lambda n: rf.sample_timesteps(n, SHIFTED, rng=key()))(4)
-    with pytest.raises(TypeError, match="equal must be a number"):
-        jax.jit(lambda equal: rf.sample_timestep_pairs(4, SHIFTED, equal=equal, rng=key()))(0.5)
-
-
 def test_stratified_samples_sort_no_float64() -> None:
     """A TPU cannot sort float64."""
     text = jax.jit(lambda k: times(k, stratified=True)).lower(key()).as_text()
@@ -115,28 +101,18 @@ def test_an_exported_sampler_takes_any_batch() -> None:
     assert_equal(exported.call(key(), jnp.ones(5)), samples(key(), jnp.ones(5)))
 
 
-def test_keys_and_devices_of_other_forms_are_rejected() -> None:
-    with pytest.raises(ValueError, match=r"one JAX key, got keys of shape \(3,\): vmap over them"):
-        times(jax.random.split(key(), 3))
-    with pytest.raises(TypeError, match="rng must be a JAX key"):
-        times(jnp.zeros(2, jnp.int32))
-    for device in ("gpu", "cpu:99", "cpu:x"):
-        with pytest.raises(ValueError, match=r"device must be one of .*, got '"):
-            times(0, xp=jnp, device=device)
-
-
 # Devices
 
 
 @several_devices
-@pytest.mark.parametrize("rng", [key, lambda: np.random.default_rng(0)], ids=["key", "NumPy generator"])
-def test_a_device_its_name_and_its_sharding_say_where_the_result_lies(rng: Any) -> None:
+def test_a_device_its_name_and_its_sharding_say_where_the_result_lies() -> None:
     device = jax.devices()[2]
-    wanted = rf.sample_timestep_pairs(8, SHIFTED, rng=rng(), xp=jnp)
+    wanted = times(key())
     for place in (device, f"{device.platform}:2", SingleDeviceSharding(device)):
-        got = rf.sample_timestep_pairs(8, SHIFTED, rng=rng(), xp=jnp, device=place)
-        assert [t.devices() for t in got] == [{device}] * 2
-        assert_equal(got, wanted)
+        assert times(np.random.default_rng(0), xp=jnp, device=place).devices() == {device}
+        got = times(key(), device=place)
+        assert got.devices() == {device}
+        assert_equal([got], [wanted])
 
 
 @several_devices
@@ -194,7 +170,7 @@ def test_the_program_does_not_grow_with_a_t_list() -> None:
     assert_equal(jax.jit(draw, static_argnums=1)(k, 1000), eager)
 
 
-@pytest.mark.parametrize("k", [3, 49, 1000, 1999])
+@pytest.mark.parametrize("k", [49, 1999])
 def test_a_compiled_program_has_the_boundaries_of_ieee_division(k: int) -> None:
     quotients = np.array([i / k for i in range(k + 1)])
     u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
@@ -203,50 +179,25 @@ def test_a_compiled_program_has_the_boundaries_of_ieee_division(k: int) -> None:
     np.testing.assert_array_equal(index, np.searchsorted(quotients[1:-1], u, side="right"))
 
 
-@pytest.mark.parametrize("transform", [jax.jit, jax.grad], ids=["jit", "grad"])
 @pytest.mark.parametrize("make", [lambda t: t, lambda t: [t[0], 0.0]], ids=["list", "entry"])
-def test_a_traced_t_list_is_a_type_error_that_says_that_it_is_static(transform: Any, make: Any) -> None:
-    for read in (
-        lambda t: rf.sample_from_t_list(8, make(t), rng=key()).sum(),
-        lambda t: rf.SampleTimestepConfig(t_list=make(t)).min_t * t.sum(),
-    ):
+def test_a_traced_t_list_is_a_type_error_that_says_that_it_is_static(make: Any) -> None:
+    for transform in (jax.jit, jax.grad):
         with pytest.raises(TypeError, match=r"^t_list must be a sequence of floats, got .*; t_list is static"):
-            transform(read)(jnp.array(T_LIST))
-
-
-def test_an_entry_below_float32_s_normal_numbers_stays_one() -> None:
-    t, index = rf.sample_from_t_list(8, (1e-39, 1e-40, 0.0), rng=key(), return_index=True)
-    np.testing.assert_array_equal(np.asarray(t), np.float32([1e-39, 1e-40])[np.asarray(index)])
+            transform(lambda t: rf.sample_from_t_list(8, make(t), rng=key()).sum())(jnp.array(T_LIST))
 
 
 # NumPy generators: an error where a program is staged and their numbers would be constants, a draw elsewhere
 
 
-def _exported(f: Any) -> Any:
-    return jax.export.export(jax.jit(f))(X)
-
-
-def _on_a_mesh(f: Any) -> Any:
-    mesh = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Auto,))
-    return jax.shard_map(f, mesh=mesh, in_specs=PartitionSpec("rows"), out_specs=PartitionSpec())(X)
-
-
-# Each stages ``f``, a scalar function of an array of shape (4,).
-STAGED = {
-    "jit": lambda f: jax.jit(f)(X),
-    "grad of jit": lambda f: jax.grad(jax.jit(f))(X),
-    "jit of vmap of grad": lambda f: jax.jit(jax.vmap(jax.grad(f)))(X[None]),
-    "scan": lambda f: jax.lax.scan(lambda carry, x: (carry, f(x)), 0, X[None]),
-    "fori_loop": lambda f: jax.lax.fori_loop(0, 2, lambda i, total: total + f(X), 0.0),
-    "cond": lambda f: jax.lax.cond(True, f, f, X),
-    "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(X),
-    "eval_shape": lambda f: jax.eval_shape(f, X),
-    "export": _exported,
-    "shard_map": _on_a_mesh,
-}
-
-
-@pytest.mark.parametrize("stage", STAGED.values(), ids=STAGED)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda f: jax.jit(jax.vmap(jax.grad(f)))(X[None]),
+        lambda f: jax.lax.scan(lambda carry, x: (carry, f(x)), 0, X[None]),
+        lambda f: jax.grad(jax.checkpoint(f))(X),
+    ],
+    ids=["jit", "scan", "checkpoint"],
+)
 def test_a_draw_of_a_numpy_generator_in_a_staged_program_raises(stage: Any) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(TypeError, match=r"rng must be a JAX key.*pass a key as an argument, or draw outside"):
@@ -254,56 +205,23 @@ def test_a_draw_of_a_numpy_generator_in_a_staged_program_raises(stage: Any) -> N
     assert rng.random() == np.random.default_rng(0).random()  # the error comes before the draw
 
 
-@every_sampler
-@pytest.mark.parametrize("to", [jnp, np], ids=["jax", "numpy"])
-def test_every_sampler_raises_in_jit_and_an_int_draws(sample: Any, to: Any) -> None:
-    rngs = {"Generator": np.random.default_rng(0)} | ({"NoneType": None} if to is np else {})  # fresh entropy
-    for name, rng in rngs.items():
-        with pytest.raises(TypeError, match=f"rng must be a JAX key.*got {name}"):
-            jax.jit(lambda rng=rng: sample(4, rng=rng, xp=to))()
-    assert_equal(jax.jit(lambda: sample(4, rng=3, xp=to))(), sample(4, rng=3, xp=to))
-
-
-def _in_a_callback(f: Any) -> Any:
-    scalar = jax.ShapeDtypeStruct((), np.float32)
-    return jax.block_until_ready(jax.jit(lambda x: jax.pure_callback(lambda x: np.float32(f(x)), scalar, x))(X))
-
-
-def _at_compile_time(f: Any) -> Any:
-    def constant() -> Any:
-        with jax.ensure_compile_time_eval():
-            return f(np.ones(4))
-
-    return jax.jit(constant)()
-
-
-def _without_jit(f: Any) -> Any:
-    with jax.disable_jit():
-        return jax.jit(f)(X)
-
-
-# Each calls ``f`` once, and calls it again when it is itself called again.
-CALLED = {
-    "eager": lambda f: f(X),
-    "grad": lambda f: jax.grad(f)(X),
-    "jvp": lambda f: jax.jvp(f, (X,), (X,)),
-    "vjp": lambda f: jax.vjp(f, X)[1](1.0),
-    "vmap": lambda f: jax.vmap(f)(X[None]),
-    "vmap of grad": lambda f: jax.vmap(jax.grad(f))(X[None]),
-    "disable_jit": _without_jit,
-    "pure_callback": _in_a_callback,
-    "ensure_compile_time_eval": _at_compile_time,
-}
-
-
-@pytest.mark.parametrize("call", CALLED.values(), ids=CALLED)
-def test_elsewhere_each_call_draws_anew(call: Any) -> None:
+def test_an_eager_transformation_and_a_callback_draw_anew_at_each_call() -> None:
     rng, same, drawn = np.random.default_rng(0), np.random.default_rng(0), []
 
     def f(x: Any) -> Any:
         drawn.append(times(rng, xp=jnp, dtype=jnp.float64))
         return x.sum()
 
-    call(f)
-    call(f)
-    assert_equal(drawn, [times(same, dtype=np.float64) for _ in range(2)])
+    scalar = jax.ShapeDtypeStruct((), np.float32)
+    jax.vmap(jax.grad(f))(X[None])
+    jax.jvp(f, (X,), (X,))
+    jax.block_until_ready(jax.jit(lambda x: jax.pure_callback(lambda x: np.float32(f(x)), scalar, x))(X))
+    assert_equal(drawn, [times(same, dtype=np.float64) for _ in range(3)])
+
+
+@every_sampler
+def test_every_sampler_of_numpy_raises_in_jit_and_an_int_draws(sample: Any) -> None:
+    for name, rng in {"Generator": np.random.default_rng(0), "NoneType": None}.items():
+        with pytest.raises(TypeError, match=f"rng must be a JAX key.*got {name}"):
+            jax.jit(lambda rng=rng: sample(4, rng=rng, xp=np))()
+    assert_equal(jax.jit(lambda: sample(4, rng=3, xp=np))(), sample(4, rng=3, xp=np))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from itertools import chain, combinations, product
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import fastgen_rf as rf
@@ -16,17 +14,24 @@ from tests.backends.torch.reference import (
     check_gradients,
     gradients,
     gradients_of,
-    reference,
     reference_gradients,
 )
-from tests.backends.torch.tensors import FOUR, LARGE, ONE_BLOCK, SMALL, TWO, both_sizes, inputs, laid_out, randn, times
-from tests.catalogue import FORMULAS, Row
+from tests.backends.torch.tensors import (
+    FOUR,
+    LARGE,
+    SMALL,
+    TWO,
+    both_sizes,
+    every_size,
+    inputs,
+    laid_out,
+    randn,
+    times,
+)
+from tests.catalogue import Row
 
 every_row = pytest.mark.parametrize("row", FOUR, ids=lambda row: row.name)
 SUBSETS = list(chain.from_iterable(combinations(range(3), size) for size in (1, 2, 3)))
-FLOAT32, BFLOAT16 = (torch.float32,) * 3, (torch.bfloat16,) * 3
-MIXED, OTHERWISE = (torch.bfloat16, torch.float64, torch.float32), (torch.float16, torch.float32, torch.float64)
-CASES = [(SMALL, BFLOAT16), (SMALL, OTHERWISE), (ONE_BLOCK, FLOAT32), (LARGE, FLOAT32), (LARGE, MIXED)]
 
 
 @every_row
@@ -41,33 +46,15 @@ def test_gradcheck_and_gradgradcheck_in_reverse_forward_and_batched_mode(row: Ro
 
 
 @every_row
-@pytest.mark.parametrize(("shape", "dtypes"), CASES, ids=str)
-def test_every_subset_of_the_arguments_gets_its_gradients(
-    row: Row, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]
-) -> None:
+@every_size
+def test_every_subset_of_the_arguments_gets_its_gradients(row: Row, shape: tuple[int, ...]) -> None:
     for wanted in SUBSETS:
-        check_gradients(row, inputs(shape, *dtypes, wanted=wanted))
+        check_gradients(row, inputs(shape, torch.bfloat16, torch.float64, torch.float32, wanted=wanted))
+    # At 0.3 so many exact results are ties of float32 that float64's last bit shows.
+    check_gradients(row, [*inputs(shape, wanted=(0, 1))[:2], 0.3141592653589793])
 
 
-@pytest.mark.parametrize("row", FORMULAS, ids=lambda row: row.name)
-def test_large_gradients_of_every_formula_are_those_of_small_ones(row: Row) -> None:
-    """The one pass takes a formula's coefficients, and its derivative for t, out of the formula itself."""
-    n = 600
-    given = {"x": randn(4, n), "y": randn(4, n, seed=1), "t": times(4), "s": 0.7 * times(4), "n": 0.5 + 0.5 * times(4)}
-    host = [given[kind] for kind in row.takes]
-    small = [x.detach().requires_grad_() for x in host]
-    large = [x.repeat(1, 512).requires_grad_() if x.ndim == 2 else x.clone().requires_grad_() for x in host]
-    upstream = randn(4, n, seed=9)
-
-    def of(arrays: list[Tensor], weight: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(row(*arrays), arrays, weight, materialize_grads=True)
-
-    for ours, plain in zip(of(large, upstream.repeat(1, 512)), of(small, upstream), strict=True):
-        wanted = plain.repeat(1, 512) if plain.ndim == 2 else 512 * plain
-        torch.testing.assert_close(ours, wanted, rtol=2e-6, atol=1e-30)
-
-
-T_SHAPES = [(4, 16), (1, 16), (4, 1, 96), (1, 1, 1, 96), (4, 1, 1, 1), (1,), (), LARGE]
+T_SHAPES = [(4, 16), (1, 1, 1, 96), (4, 1, 1, 1), (), LARGE]
 
 
 def test_the_gradient_of_t_is_summed_over_the_axes_that_share_it() -> None:
@@ -75,13 +62,13 @@ def test_the_gradient_of_t_is_summed_over_the_axes_that_share_it() -> None:
         for t_shape in T_SHAPES:
             first, second, _ = inputs(LARGE, wanted=(0, 1))
             check_gradients(row, [first, second, times(*t_shape).clone().requires_grad_()])
-        for shape in ((1, 400_001), (20_000, 17), (400_001,), (1, 600_001)):
-            check_gradients(row, inputs(shape, torch.bfloat16, torch.bfloat16, torch.float32, wanted=(0, 1, 2)))
+        for shape in ((20_000, 17), (1, 600_001)):
+            check_gradients(row, inputs(shape, wanted=(0, 1, 2)))
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "permuted", "strided", "expanded"])
 def test_gradients_have_the_layout_that_torch_gives(layout: str) -> None:
-    for shape, row in product((ONE_BLOCK, LARGE), TWO):
+    for shape, row in product((SMALL, LARGE), TWO):
         first, second = (laid_out(layout, shape, torch.float32, seed).detach().requires_grad_() for seed in (1, 2))
         given = [first, second, times(4).clone().requires_grad_()]
         for upstream in (laid_out(layout, shape, torch.float32, 3), torch.ones(()).expand(shape)):
@@ -90,53 +77,13 @@ def test_gradients_have_the_layout_that_torch_gives(layout: str) -> None:
             assert [x.stride() for x in ours] == [x.stride() for x in wanted]
 
 
-def test_below_the_least_divisor_the_gradient_of_t_is_that_of_a_constant_divisor() -> None:
+@pytest.mark.parametrize("n", [1, 2**18])
+def test_below_the_least_divisor_the_gradient_of_t_is_that_of_a_constant_divisor(n: int) -> None:
     """eps = (x_t - (1 - t) x0) / max(t, 1e-6)"""
-    x0, x_t = torch.tensor([3.0], requires_grad=True), torch.tensor([5.0], requires_grad=True)
-    t = torch.tensor([0.0], requires_grad=True)
-    rf.x0_to_eps(x0, x_t, t).backward()
-    assert [x.grad.item() for x in (x0, x_t, t)] == pytest.approx([-1e6, 1e6, 3e6])
-
-
-@both_sizes
-def test_gradients_at_the_ends_of_time_and_at_a_python_float(shape: tuple[int, ...]) -> None:
-    for row in FOUR:
-        first, second, _ = inputs(shape, wanted=(0, 1))
-        check_gradients(row, [first, second, torch.tensor([0.0, 1.0, 1e-7, 1 - 2.0**-24]).requires_grad_()])
-        for wanted in ((0,), (1,), (0, 1)):
-            # At 0.3 so many exact results are ties of float32 that float64's last bit shows.
-            check_gradients(row, [*inputs(shape, wanted=wanted)[:2], 0.3141592653589793])
-
-
-@every_row
-@both_sizes
-def test_double_backward(row: Row, shape: tuple[int, ...]) -> None:
-    def twice(call: Any) -> tuple[Tensor, ...]:
-        given = inputs(shape, wanted=(0, 1, 2))
-        upstream = randn(*shape, seed=3).clone().requires_grad_()
-        once = torch.autograd.grad(call(*given), given, upstream, create_graph=True, materialize_grads=True)
-        mixed = sum((x.double() * (k + 1)).square().sum() for k, x in enumerate(once))
-        return torch.autograd.grad(mixed, [*given, upstream], materialize_grads=True)
-
-    for ours, plain in zip(twice(row), twice(lambda *x: reference(row, *x)), strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-6 * float(plain.abs().max()))
-
-
-@both_sizes
-def test_an_array_overwritten_before_backward_never_gives_a_wrong_gradient(shape: tuple[int, ...]) -> None:
-    upstream = randn(*shape, seed=3)
-    for row, overwritten in product(FOUR, range(2)):
-        given = inputs(shape, wanted=(0, 1, 2))
-        wanted = reference_gradients(row, given, upstream)
-        result = row(*given)
-        with torch.no_grad():
-            given[overwritten].mul_(0.5)
-        try:
-            ours = gradients_of(result, given, upstream)
-        except RuntimeError as error:
-            assert "modified by an inplace operation" in str(error)
-        else:
-            assert_rounded_once(ours, wanted)
+    x0, x_t = (torch.full((1, n), value, requires_grad=True) for value in (3.0, 5.0))
+    t = torch.zeros(1, requires_grad=True)
+    rf.x0_to_eps(x0, x_t, t).sum().backward()
+    assert [x.grad.double().sum().item() / n for x in (x0, x_t, t)] == pytest.approx([-1e6, 1e6, 3e6])
 
 
 @both_sizes
@@ -151,41 +98,19 @@ def test_a_time_may_be_overwritten_between_a_call_and_its_backward_pass(shape: t
         assert_rounded_once(gradients_of(result, [given[at] for at in wanted], upstream), expected)
 
 
-def test_either_time_of_a_step_may_be_overwritten() -> None:
-    for shape, overwritten in product(((4,), LARGE), (2, 3)):
-        x0, x_t, t = inputs(shape, *(torch.float64,) * 3, wanted=(0,))
-        given = [x0, x_t, t, 0.5 * t]
-        wanted = [x0, given[5 - overwritten].requires_grad_()]
-        expected = torch.autograd.grad(rf.ode_step(*given).sum(), wanted)
-        result = rf.ode_step(*given)
-        given[overwritten].mul_(1000)
-        assert_rounded_once(torch.autograd.grad(result.sum(), wanted), expected)
-
-
-@both_sizes
-def test_backward_runs_twice_and_after_a_change_of_the_result_in_place(shape: tuple[int, ...]) -> None:
-    for row in TWO:
-        given, upstream = inputs(shape, wanted=(0, 1, 2)), randn(*shape, seed=3)
-        result = row(*given).mul_(2)
-        wanted = reference_gradients(row, given, 2 * upstream)
-        assert_rounded_once(torch.autograd.grad(result, given, upstream, retain_graph=True), wanted)
-        assert_rounded_once(torch.autograd.grad(result, given, upstream), wanted)
-
-
-@both_sizes
-def test_a_batch_of_upstream_gradients_gives_a_batch_of_gradients(shape: tuple[int, ...]) -> None:
+def test_a_batch_of_upstream_gradients_of_large_tensors_gives_a_batch_of_gradients() -> None:
     for row in FOUR[:3]:
-        given, upstream = inputs(shape, wanted=(0, 1, 2)), randn(2, *shape, seed=3)
+        given, upstream = inputs(LARGE, wanted=(0, 1, 2)), randn(2, *LARGE, seed=3)
         batched = torch.autograd.grad(row(*given), given, upstream, is_grads_batched=True)
         for k in range(2):
             wanted = reference_gradients(row, given, upstream[k])
             assert_rounded_once([x[k] for x in batched], wanted)
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 16, 48, 48), ONE_BLOCK, LARGE], ids=str)
+@both_sizes
 def test_tensors_made_under_inference_mode_let_the_other_gradients_through(shape: tuple[int, ...]) -> None:
     float64, bfloat16 = (torch.float64,) * 3, (torch.bfloat16, torch.bfloat16, torch.float32)
-    for row, dtypes, made in product(FOUR, (float64, bfloat16), ((0,), (1,), (2,), (0, 2), (1, 2))):
+    for row, dtypes, made in product(FOUR, (float64, bfloat16), ((0,), (1,), (2,), (1, 2))):
         plain = inputs(shape, *dtypes, wanted=tuple(k for k in range(3) if k not in made))
         with torch.inference_mode():
             given = [x.detach().clone() if k in made else x for k, x in enumerate(plain)]

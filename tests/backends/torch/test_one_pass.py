@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import nullcontext
-from itertools import product
 from typing import Any
 
 import pytest
@@ -25,11 +24,10 @@ from tests.backends.torch.reference import (
     reference,
     reference_gradients,
 )
-from tests.backends.torch.tensors import DTYPES, FOUR, LARGE, ONE_BLOCK, SMALL, TWO, every_size, inputs, randn, times
+from tests.backends.torch.tensors import DTYPES, FOUR, LARGE, SMALL, TWO, both_sizes, inputs, randn, times
 from tests.catalogue import Row
 from tests.processes import run_alone
 
-large_sizes = pytest.mark.parametrize("shape", [ONE_BLOCK, LARGE], ids=["one block", "large"])
 OTHERS = randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(4)
 
 
@@ -42,7 +40,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("counted", ["forward", "backward"])
-@every_size
+@both_sizes
 def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: tuple[int, ...], counted: str) -> None:
     """Selective checkpointing compares what the two passes save."""
     for row in FOUR:
@@ -54,40 +52,31 @@ def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: 
         assert_rounded_once(ours, reference_gradients(row, given, upstream))
 
 
-@large_sizes
-def test_a_dispatch_mode_sees_no_operation_in_place(shape: tuple[int, ...]) -> None:
+def test_a_dispatch_mode_sees_no_operation_in_place() -> None:
     with Operations() as mode:
-        rf.add_noise(*inputs(shape))
-    given = inputs(shape, wanted=(0, 1, 2))
+        rf.add_noise(*inputs(LARGE))
+    given = inputs(LARGE, wanted=(0, 1, 2))
     result = rf.x0_to_eps(*given)
     with mode:
-        torch.autograd.grad(result, given, randn(*shape, seed=3))
+        torch.autograd.grad(result, given, randn(*LARGE, seed=3))
     assert not any(name.partition(".")[2].partition(".")[0].endswith("_") for name in mode.names)
 
 
-class CallingInTheMiddle(TorchFunctionMode):
-    """Makes a large call at the tenth operation that it sees."""
-
-    seen = 0
+class Observer(TorchFunctionMode):
+    """Sees tensors and numbers only."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += 1
-        if self.seen == 10:
-            rf.x0_to_eps(*OTHERS)
         result = function(*args, **(kwargs or {}))
         if function in (Tensor.add, Tensor.sub, Tensor.mul, Tensor.div):
             assert all(isinstance(x, (Tensor, float, int)) for x in (*args, result))
         return result
 
 
-@large_sizes
-def test_a_function_mode_sees_tensors_and_may_call_the_library(shape: tuple[int, ...]) -> None:
-    given = inputs(shape)
-    for row in TWO:
-        with CallingInTheMiddle() as mode:
-            result = row(*given)
-        assert mode.seen > 10
-        assert_same_bits(result, reference(row, *given))
+def test_a_function_mode_sees_tensors() -> None:
+    given = inputs(LARGE)
+    with Observer():
+        result = rf.x0_to_eps(*given)
+    assert_same_bits(result, reference(TWO[1], *given))
 
 
 @pytest.mark.parametrize("framework", ["torch", "numpy"])
@@ -136,29 +125,22 @@ def saved_by(row: Row, dtype: torch.dtype, wanted: tuple[int, ...]) -> tuple[lis
 
 
 @every_row
-def test_nothing_as_large_as_the_arrays_is_saved_if_t_needs_no_gradient(row: Row) -> None:
-    ignores_second = row.name == "convert_prediction (v, v_vp)"
-    for dtype, wanted in product(DTYPES, ((0,), (0, 1)) if ignores_second else ((0,), (1,), (0, 1))):
-        _, saved = saved_by(row, dtype, wanted)
-        assert sum(x.untyped_storage().nbytes() for x in saved) <= 1024
-
-
-@every_row
-def test_the_arrays_themselves_are_saved_if_t_needs_a_gradient(row: Row) -> None:
+def test_the_arrays_themselves_are_saved_if_t_needs_a_gradient_and_else_nothing_as_large(row: Row) -> None:
     needed = 1 if row.name in ("pred_x0_from_flow", "convert_prediction (v, v_vp)") else 2
-    for dtype, wanted in product(DTYPES, ((2,), (0, 2), (1, 2), (0, 1, 2))):
-        given, saved = saved_by(row, dtype, wanted)
+    for dtype in DTYPES:
+        _, saved = saved_by(row, dtype, (0, 1))
+        assert sum(x.untyped_storage().nbytes() for x in saved) <= 1024
+        given, saved = saved_by(row, dtype, (0, 2))
         assert sorted(x.data_ptr() for x in saved if x.numel() > 4) == sorted(x.data_ptr() for x in given[:needed])
 
 
 PEAK = """
-import re, sys, torch
+import re, torch
 from pathlib import Path
 import fastgen_rf as rf
 def peak():  # ru_maxrss would start from the parent's
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-dtype = getattr(torch, sys.argv[1])
-first, second = (torch.empty(8, 16, 21, 60, 104, dtype=dtype).normal_() for _ in range(2))
+first, second = (torch.empty(8, 16, 21, 60, 104, dtype=torch.bfloat16).normal_() for _ in range(2))
 t = torch.rand(8)
 rf.pred_noise_to_pred_x0(first[:1, :4].contiguous(), second[:1, :4].contiguous(), t[:1])
 Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of making the inputs
@@ -170,22 +152,8 @@ print((peak() - before) / (result.numel() * result.element_size()))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_call_takes_at_most_a_quarter_of_its_result_besides_it(dtype: str) -> None:
-    assert 0.9 < float(run_alone(PEAK, dtype)) <= 1.25
-
-
-def test_a_backward_pass_takes_a_large_t_block_by_block_and_for_the_wanted_gradient_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    blocks: list[int] = []
-    mul = torch.mul
-    monkeypatch.setattr(torch, "mul", lambda x, y, out: blocks.append(y.numel()) or mul(x, y, out=out))
-    first, second, _ = inputs(LARGE, wanted=(0,))
-    t = times(*LARGE).double()
-    check_gradients(TWO[1], [first, second, t])
-    assert sum(blocks) == t.numel()
-    assert max(blocks) < t.numel() / 2
+def test_a_call_takes_at_most_a_quarter_of_its_result_besides_it() -> None:
+    assert 0.9 < float(run_alone(PEAK)) <= 1.25
 
 
 # What a CPU can show of devices with kernels
@@ -210,10 +178,3 @@ def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.Monk
     given = inputs(SMALL)
     assert_same_bits(rf.add_noise(*given), reference(TWO[0], *given))
     assert _torch_one_pass._serves == {torch.device("cpu"): False}
-
-
-def test_a_time_that_is_moved_to_a_device_passes_its_gradient_on() -> None:
-    t = torch.tensor(0.25, requires_grad=True)
-    moved = _torch_tensors.placed(t, torch.device("cpu", 0))
-    (gradient,) = torch.autograd.grad(3 * moved, t)
-    assert (float(moved.detach()), float(gradient)) == (0.25, 3)

@@ -1,4 +1,4 @@
-"""PyTorch in two processes: DTensor, and the recipes of the documentation, give the numbers of one process."""
+"""PyTorch in two processes: the recipes of the documentation."""
 
 from __future__ import annotations
 
@@ -29,43 +29,6 @@ def on_two_ranks(folder: Path, program: Path, *arguments: str) -> str:
     given = (str(processes.free_port()), str(program), *arguments)
     processes.run(PROGRAM, 2, folder, *given, seconds=240, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
     return (folder / "output-0.txt").read_text()
-
-
-DTENSOR = """
-import os, torch
-import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Shard, distribute_tensor
-import fastgen_rf as rf
-
-def step(x0, eps, t, t_next):
-    x_t = rf.add_noise(x0, eps, t)
-    pred = rf.convert_prediction(torch.tanh(x_t), x_t, t, source="flow", target="x0")
-    return rf.ode_step(pred, x_t, t, t_next)
-
-dist.init_process_group("gloo")
-mesh = init_device_mesh("cpu", (2,))
-generator = torch.Generator().manual_seed(0)
-x0, eps = torch.randn(2, 8, 6, generator=generator, dtype=torch.float64)
-t = rf.sample_timesteps(8, rf.SampleTimestepConfig("shifted"), rng=1, xp=torch, dtype=torch.float64)
-whole = [x.requires_grad_() for x in (x0, eps, t, 0.5 * t)]
-parts = [distribute_tensor(x.detach(), mesh, [Shard(0)]).requires_grad_() for x in whole]
-result, wanted = step(*parts), step(*whole)
-assert result.placements == (Shard(0),)
-assert torch.equal(result.to_local(), wanted.chunk(2)[dist.get_rank()])
-gradients = torch.autograd.grad(result.square().sum(), parts)
-for ours, alone in zip(gradients, torch.autograd.grad(wanted.square().sum(), whole), strict=True):
-    torch.testing.assert_close(ours.full_tensor(), alone, rtol=1e-10, atol=1e-13)
-dist.barrier()
-print("same", flush=True)
-os._exit(0)  # one in ten times a thread that torch leaves behind aborts the interpreter at its end
-"""
-
-
-def test_dtensors_over_two_processes_have_the_bits_and_gradients_of_one(tmp_path: Path) -> None:
-    program = tmp_path / "dtensor.py"
-    program.write_text(DTENSOR)
-    assert on_two_ranks(tmp_path, program).strip() == "same"
 
 
 def test_the_ddp_recipe_resumes_from_a_checkpoint_of_one_process(tmp_path: Path) -> None:

@@ -55,13 +55,9 @@ def test_a_draw_takes_few_operations() -> None:
 
 
 @every_sampler
-def test_a_generator_advances_its_state_brings_a_sample_back_and_an_int_seeds_a_new_one(sample: Any) -> None:
+def test_a_generator_advances_and_an_int_seeds_a_new_one(sample: Any) -> None:
     generator = seeded()
-    state = generator.get_state()
-    first, second = sample(rng=generator), sample(rng=generator)
-    assert not torch.equal(first, second)
-    generator.set_state(state)
-    assert torch.equal(sample(rng=generator), first)
+    assert not torch.equal(sample(rng=generator), sample(rng=generator))
     for seed in (0, 2**32 - 1):  # the largest that torch's generators do not cut
         assert torch.equal(sample(rng=seed, xp=torch), sample(rng=seeded(seed)))
 
@@ -85,16 +81,15 @@ def test_only_a_call_without_rng_uses_the_global_generator(sample: Any) -> None:
 
 def test_a_sample_is_float32_whatever_the_default_dtype_is() -> None:
     expected = times(rng=seeded())
-    for default in (torch.float64, torch.bfloat16, torch.float16):
-        torch.set_default_dtype(default)
-        try:
-            t = times(rng=seeded())
-            pairs = rf.sample_timestep_pairs(1000, CFG, rng=seeded(), equal=0.333, stratified=True, dtype=torch.float64)
-        finally:
-            torch.set_default_dtype(torch.float32)
-        assert t.dtype == torch.float32
-        assert torch.equal(t, expected)
-        assert int((pairs[0] == pairs[1]).sum()) == 333
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        t = times(rng=seeded())
+        pairs = rf.sample_timestep_pairs(1000, CFG, rng=seeded(), equal=0.333, stratified=True, dtype=torch.float64)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert t.dtype == torch.float32
+    assert torch.equal(t, expected)
+    assert int((pairs[0] == pairs[1]).sum()) == 333
 
 
 def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
@@ -107,14 +102,7 @@ def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "largest"),
-    [
-        (torch.float8_e4m3fn, 1 - 2.0**-4),
-        (torch.float8_e5m2, 1 - 2.0**-3),
-        (torch.float8_e4m3fnuz, 1 - 2.0**-4),
-        (torch.float8_e5m2fnuz, 1 - 2.0**-3),
-    ],
-    ids=str,
+    ("dtype", "largest"), [(torch.float8_e4m3fn, 1 - 2.0**-4), (torch.float8_e5m2fnuz, 1 - 2.0**-3)], ids=str
 )
 def test_float8_samples_stay_below_1_and_entries_come_with_their_index(dtype: torch.dtype, largest: float) -> None:
     assert rf.rf_alpha(torch.tensor([0.0, 0.25, 0.875, 1.0]).to(dtype)).float().tolist() == [1.0, 0.75, 0.125, 0.0]
@@ -133,24 +121,10 @@ def test_the_device_is_the_one_asked_for_else_the_generators_else_the_default() 
         for rng in (5, numpys):
             assert times(rng=rng, xp=torch, device="cpu").device.type == "cpu"
         assert times(rng=seeded()).device.type == "cpu"
-    for device in ("cpu", "cpu:0", torch.device("cpu", 0)):
-        assert torch.equal(times(rng=seeded(), device=device), times(rng=seeded()))
+    assert torch.equal(times(rng=seeded(), device="cpu:0"), times(rng=seeded()))
     assert times(rng=numpys, xp=torch, device="meta").device.type == "meta"
-    with pytest.raises(ValueError, match=r"device must be a torch.device or its name, such as 'cuda:0', got 'nowhere'"):
-        times(xp=torch, device="nowhere")
-    for device in ("meta", "cpu:1"):
-        with pytest.raises(ValueError, match=f"rng and device must agree, got a generator on cpu and device {device}"):
-            times(rng=seeded(), device=device)
-
-
-def test_a_t_list_without_values_is_a_type_error_that_says_that_it_is_static() -> None:
-    def draw(t_list: Any) -> Any:
-        return rf.sample_from_t_list(3, t_list, xp=torch)
-
-    entries = torch.tensor([T_LIST])
-    for call in (lambda: draw(entries[0].to("meta")), lambda: torch.func.vmap(draw)(entries)):
-        with pytest.raises(TypeError, match=r"^t_list must be a sequence of floats, got (.|\n)*; t_list is static"):
-            call()
+    with pytest.raises(ValueError, match="rng and device must agree, got a generator on cpu and device cpu:1"):
+        times(rng=seeded(), device="cpu:1")
 
 
 # The table that entries of a t_list are taken from, on an accelerator. Its stand-in is "meta", which has no values.

@@ -15,7 +15,6 @@ from torch._subclasses import FakeTensorMode
 import fastgen_rf as rf
 from tests.backends.torch.reference import assert_same_bits, check, reference
 from tests.backends.torch.tensors import (
-    DTYPES,
     LARGE,
     LAYOUTS,
     TWO,
@@ -31,52 +30,25 @@ from tests.backends.torch.tensors import (
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_size
 def test_every_pair_of_layouts_gets_the_strides_that_torch_gives(layout: str, shape: tuple[int, ...]) -> None:
-    for row, dtype in product(TWO, (torch.float32, torch.bfloat16)):
-        first, second = (laid_out(layout, shape, dtype, seed) for seed in (1, 2))
-        dense = laid_out("contiguous", shape, dtype, 3)
-        for pair in ((first, second), (dense, second), (first, dense)):
-            check(row, *pair, times(shape[0]))
+    first, second = (laid_out(layout, shape, torch.bfloat16, seed) for seed in (1, 2))
+    dense = laid_out("contiguous", shape, torch.bfloat16, 3)
+    for pair in ((first, second), (dense, second), (first, dense)):
+        check(TWO[1], *pair, times(shape[0]))
 
 
-@pytest.mark.parametrize(
-    ("shape", "strides"),
-    [((4, 1, 150_000), (150_000, 7, 1)), ((4, 1, 300, 500), (150_000, 1, 500, 1)), ((1, 4, 300, 500), (9, 1, 2000, 4))],
-    ids=str,
-)
-def test_an_axis_of_length_1_may_have_any_stride(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-    first, second = (randn(600_000, seed=seed).as_strided(shape, strides) for seed in (1, 2))
-    for t in (times(shape[0]), times(1), 0.3):
+def test_an_axis_of_length_1_may_have_any_stride() -> None:
+    first, second = (randn(600_000, seed=seed).as_strided((1, 4, 300, 500), (9, 1, 2000, 4)) for seed in (1, 2))
+    for t in (times(1), 0.3):
         check(TWO[0], first, second, t)
 
 
-@every_size
-def test_t_of_every_shape_and_dtype(shape: tuple[int, ...]) -> None:
-    n, channels, rows, columns = shape
-    leading = [(), (1,), (n,), (n, 1), (n, channels), (1, channels), (n, 1, rows), shape]
-    first, second, _ = inputs(shape)
-    for row in TWO:
-        for t_shape in [*leading, (n, 1, 1, 1), (1, 1, 1, columns)]:
-            check(row, first, second, times(*t_shape))
-        for dtype in (torch.float64, torch.bfloat16, torch.float16):
-            check(row, first, second, times(n, dtype=dtype))
-
-
-SHAPES = [(1,), (4,), (0,), (0, 3), (4, 0, 2), (4, 1, 8, 8), (1, 3, 1, 4), (1, 400_001), (50_000, 7), (1, 600_001), ()]
-
-
-def test_every_shape() -> None:
-    for row, shape, dtype in product(TWO, SHAPES, (torch.float32, torch.bfloat16)):
-        check(row, *inputs(shape, dtype, dtype, torch.float32))
-
-
-@pytest.mark.parametrize("repeats", [1, 900], ids=["small", "large"])
-def test_infinities_nan_signed_zeros_and_subnormals(repeats: int) -> None:
+def test_infinities_nan_signed_zeros_and_subnormals_in_one_pass() -> None:
     t = torch.tensor([0.0, 1e-7, 0.5, 0.999, 1 - 2.0**-24, 1.0, 1e-30, float("nan")])
-    for row, dtype in product(TWO, DTYPES if repeats == 1 else (torch.float32, torch.bfloat16)):
+    for row, dtype in product(TWO, (torch.float32, torch.bfloat16)):
         info, inf = torch.finfo(dtype), float("inf")
         values = [0.0, -0.0, inf, -inf, float("nan"), info.max, -info.max, info.tiny, info.tiny / 4, 1.0]
         grid = torch.tensor(values, dtype=dtype)
-        check(row, grid.repeat_interleave(10).repeat(8, repeats), grid.repeat(8, 10 * repeats), t)
+        check(row, grid.repeat_interleave(10).repeat(8, 900), grid.repeat(8, 9000), t)
 
 
 def test_a_float_divided_by_a_time_is_rounded_once() -> None:
@@ -123,10 +95,10 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
-@every_size
+@both_sizes
 def test_values_do_not_depend_on_the_mode(mode: Any, shape: tuple[int, ...]) -> None:
     first, second, t = inputs(shape, torch.bfloat16, torch.float32, torch.float32)
-    for row, time in product(TWO, (t, 0.0, 1e-7, 0.3, 1.0)):
+    for row, time in product(TWO, (t, 0.3)):
         with mode():
             result = row(first, second, time)
         check(row, first, second, time)
@@ -180,37 +152,9 @@ def test_a_time_without_axes_on_the_cpu_goes_with_arrays_on_any_device(dtype: to
     assert {(result.device.type, result.shape) for result in results} == {("meta", (4, 3))}
 
 
-class Latent(torch.Tensor):
-    """A subclass with torch's default behavior: operations on it return it."""
-
-
-@both_sizes
-def test_a_subclass_gives_its_own_class_and_a_parameter_a_plain_tensor(shape: tuple[int, ...]) -> None:
-    given = inputs(shape)
-    for row in TWO:
-        latent = row(given[0].as_subclass(Latent), given[1].as_subclass(Latent), given[2])
-        assert type(latent) is Latent
-        assert_same_bits(latent.as_subclass(torch.Tensor), reference(row, *given))
-        result = row(*map(torch.nn.Parameter, given))
-        assert (type(result), result.requires_grad) == (torch.Tensor, True)
-        assert_same_bits(result, reference(row, *given))
-
-
-@both_sizes
-def test_a_tensor_with_a_pending_negation(shape: tuple[int, ...]) -> None:
-    first = torch.complex(randn(*shape, seed=1), randn(*shape, seed=2)).conj().imag
-    assert first.is_neg()
-    for row in TWO:
-        second, t = randn(*shape, seed=3), times(shape[0])
-        assert_same_bits(row(first, second, t), reference(row, first.resolve_neg(), second, t))
-
-
 @both_sizes
 def test_float8_arrays_are_widened(shape: tuple[int, ...]) -> None:
-    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
-        x, y, t = inputs(shape, dtype, dtype, torch.float32)
-        for row in TWO:
-            check(row, x, y, t)
-            check(row, *inputs(shape, dtype, torch.float32, dtype))
-        check(TWO[0], x, y, t[0])
-        check(TWO[0], x, y, 0.3)
+    for dtype, row in product((torch.float8_e4m3fn, torch.float8_e5m2fnuz), TWO):
+        x, y, t = inputs(shape, dtype, torch.float32, dtype)
+        for time in (t, t[0], 0.3):
+            check(row, x, y, time)

@@ -1,21 +1,20 @@
-"""The chart: the time of a call as bars, a picture for each framework, a panel for each size and dtype."""
+"""Draw the times of calls that ``python -m tests.benchmarks --table sizes --json FILE`` has measured, as bars.
+
+There is a picture for each framework, with a panel for each size and dtype.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-
-from tests.benchmarks.baselines import ADD, OURS
-from tests.benchmarks.report import show
-
-# The programs of the documentation are not a package.
-sys.path.append(str(Path(__file__).parents[2] / "docs/examples"))
 from pictures import save_light_and_dark
 
+OURS, ADD = "fastgen_rf", "add"
 SIZES = 3  # the largest ones
 COLORS = {OURS: "C0", f"{OURS}, compiled": "C0", ADD: "C4"}  # all others are baselines, C1
 TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"}
@@ -58,10 +57,25 @@ def _panel(axes: Any, records: list[dict[str, Any]]) -> None:
     names = [r["implementation"] for r in records]
     medians = [r["median"] for r in records]
     bars = axes.barh(names, medians, color=[COLORS.get(name, "C1") for name in names])
-    axes.bar_label(bars, [f" {show(median)}" for median in medians], fontsize=10)
+    axes.bar_label(bars, [f" {1000 * median:.3g} ms" for median in medians], fontsize=10)
     axes.set_xlim(0, 1.4 * max(medians))
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=10)
     if not axes.yaxis_inverted():
         axes.invert_yaxis()
+
+
+def main() -> None:
+    """Draw what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("json", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="such as speed.png, which becomes speed_torch.png")
+    options = parser.parse_args()
+    saved = json.loads(options.json.read_text())
+    machine = saved["machine"]
+    draw(saved["timings"], options.out, f"{machine['place']}, {machine['date'][:10]}; medians of interleaved runs")
+
+
+if __name__ == "__main__":
+    main()

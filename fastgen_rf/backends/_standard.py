@@ -131,6 +131,11 @@ class Backend:
         The arrays have one shape. A time is a Python float or an array that broadcasts to that shape after trailing
         singleton axes.
         """
+        # Many namespaces compute with NumPy. The result is NaN where an array of t_next is below t.
+        with np.errstate(invalid="ignore"):
+            return self._evaluated(formula, arrays, times, dtype)
+
+    def _evaluated(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         first = arrays[0]
         wide = [self._wide(array, first.ndim) for array in (*arrays, *times)]
         if all(isinstance(t, float) for t in times):
@@ -142,9 +147,7 @@ class Backend:
             # The functions of the standard take no Python floats.
             device, float64 = self.device(first), self.xp.float64
             wide = [self.xp.asarray(x, dtype=float64, device=device) if isinstance(x, float) else x for x in wide]
-        # Many namespaces compute with NumPy. The result is NaN where an array of t_next is below t.
-        with np.errstate(invalid="ignore"):
-            return self._narrow(formula.function(*wide, ops), dtype)
+        return self._narrow(formula.function(*wide, ops), dtype)
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         """Evaluate ``function(time, ops)``, or ``function(time, other, ops)``, and cast it to the dtype of ``time``.

@@ -108,7 +108,7 @@ class TorchBackend(Backend):
         device = first.device
         if not self.has_float64(device):
             # Dynamo would compute with a float t that differs from call to call in float32.
-            return super().evaluate(formula, arrays, [fixed(t) for t in times], dtype)
+            return self._evaluated(formula, arrays, [fixed(t) for t in times], dtype)
         if len(times) == 2:
             times = matched(times[0], times[1], device)
         elif type(times[0]) is not float and times[0].device != device:

@@ -1,4 +1,4 @@
-"""Helpers of the PyTorch backend: memory layout, conversions to float64, and the operations of formulas.
+"""Helpers of the PyTorch backend: memory layout, casts, draws, tables, and the operations of formulas.
 
 The last part finds out which devices compute in float64.
 """
@@ -167,9 +167,9 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
         return torch.tensor(values, dtype=dtype, device=device)
     watched = in_dispatch_mode() or in_transform()
     if device.type == "cpu":
-        # To make a tensor of 4 numbers takes 2.5 us, a quarter of a draw of nvidia-modelopt's.
+        # Making a tensor of 4 numbers takes 2.5 us, so the tensor is kept.
         return torch.tensor(values, dtype=dtype, device=device) if watched else _kept_table(values, dtype, device, None)
-    # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
+    # A CUDA graph owns its table: a table that is dropped from this cache could not be read by a later replay.
     if device.type not in _KEEPS_TABLES or watched or torch.cuda.is_current_stream_capturing():
         return _filled(values, dtype, device)
     return _kept_table(values, dtype, device, torch.cuda.current_stream(device))

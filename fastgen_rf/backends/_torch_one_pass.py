@@ -39,8 +39,8 @@ _WHOLE = 2**19
 # Below this number of elements the plain expression is as fast.
 LEAST = 2**18
 # Elements from which a kernel pays on a GPU if gradients are recorded. With gradients of both arrays, a call through
-# the kernel takes 177 us of Python time, and the operations of autograd take 67 us (measured on a CPU, with a launch that
-# does nothing).
+# the kernel takes 177 us of Python time, and the operations of autograd take 67 us (measured on a CPU, with a launch
+# that does nothing).
 _LEAST_RECORDED = 2**20
 # Least number of elements for each element of t for the kernel that sums products: one block of that kernel.
 _LEAST_SUMMED = 2**10
@@ -303,7 +303,7 @@ def _repeats_in_runs(t: Any, like: Any) -> bool:
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
-    """Do the same as ``_backward`` block by block, in the layout of ``like``: grad times a coefficient for each array."""
+    """Do the same as ``_backward`` block by block, in the layout of ``like``: grad times each coefficient."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
     order = memory_order(like)

@@ -62,3 +62,10 @@ def test_the_derivative_where_t_rounds_to_a_bound_and_where_it_is_clipped(xp: An
     uniform, shifted = together(xp, derivatives, np.array([1e-18, 1 - 2.0**-53, 0.125, 0.9]))
     assert xp.numpy(uniform).tolist() == [0.5] * 4
     assert xp.numpy(shifted) == pytest.approx([2.5, 0, 2.5 / 1.25**2, 0], rel=1e-12)
+
+
+@pytest.mark.backends("jax")
+def test_a_compiled_quantile_reaches_a_bound_far_in_a_tail(xp: Any) -> None:
+    cfg, u = rf.SampleTimestepConfig("lognormal", p_mean=-2.0, p_std=0.2), np.array([1.0, 1 - 2.0**-53])
+    got, wanted = rf.timestep_quantile(xp.array(u, "float64"), cfg), rf.timestep_quantile(u, cfg)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)

@@ -90,6 +90,7 @@ def test_our_sampler_accepts_modelopts_config_and_has_its_distribution(distribut
         assert torch.equal(*samples)
         assert (samples[0].dtype, samples[0].shape) == (dtype, (1000,))
         assert cfg.min_t <= samples[0].double().min() and samples[0].double().max() <= cfg.max_t
+    cfg = fastgen.SampleTimestepConfig(time_dist_type=distribution)
     torch.manual_seed(0)
     many = [module.sample_timesteps(20_000, cfg, device=torch.device("cpu")) for module in (ours, theirs)]
     assert ks_2samp(*(x.numpy() for x in many)).pvalue > 1e-3

@@ -204,8 +204,8 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
     with jax.enable_x64(True):
         wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
         if isinstance(function, Formula):
-            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result, as for 0.25 %
-            # of the quotients at t = 0.7.
+            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of
+            # the quotients at t = 0.7).
             wide_time = any(t.dtype == jnp.float64 for t in operands[len(function.constants) :])
             function = _Applied(function, exactly=function.divides and (dtype == jnp.float64 or wide_time))
         return function(*wide).astype(dtype)

@@ -38,9 +38,9 @@ class Contracted(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc is np.multiply:
             return Contracted(np.multiply(*singles, dtype=np.float64))
         if ufunc in (np.add, np.subtract):
-            exact = [x.exact if isinstance(x, Contracted) and self.coin.random() < 0.5 else x for x in inputs]
-            entering = [single if x is whole else x for x, whole, single in zip(exact, inputs, singles, strict=True)]
-            return Contracted(ufunc(*entering, dtype=np.float64).astype(np.float32))
+            pairs = zip(inputs, singles, strict=True)
+            terms = [x.exact if isinstance(x, Contracted) and self.coin.random() < 0.5 else y for x, y in pairs]
+            return Contracted(ufunc(*terms, dtype=np.float64).astype(np.float32))
         result = ufunc(*singles)
         return result if result.dtype == bool else Contracted(result)
 

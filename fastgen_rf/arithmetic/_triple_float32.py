@@ -11,10 +11,10 @@ rounds. So an intermediate result can differ from float64's only if the exact re
 on it. A different 53rd bit then changes about one float32 result in 2**28. No quotient or square root of float64
 numbers is a tie (Jeannerod, Louvet, Muller and Panhard, IEEE Trans. Comput. 60, 2011).
 
-**Limits.** Quotients by numbers such as 1 - 2**-40, and square roots of such numbers, can be closer to a tie. Of 400,000
-quotients by 1 - 2**-40, 1 in 5,000 differed in the 53rd bit, and none of 200,000 after a cast to float32. The low parts
-of numbers below 2**-75 underflow. Results below 2**-104 were seen to differ: by 1 ulp of float32 at first, and below
-2**-126 by up to 100 units of 2**-149 after a division. Infinities, NaN and numbers that overflow on the way, in
+**Limits.** Quotients by numbers such as 1 - 2**-40, and square roots of such numbers, can be closer to a tie. Of
+200,000 quotients by 1 - 2**-40, 1 in 5,000 differed in the 53rd bit, and none after a cast to float32. The low parts of
+numbers below 2**-75 underflow. Results below 2**-104 were seen to differ: by 1 ulp of float32 at first, and below
+2**-126 by up to 128 units of 2**-149 after a division. Infinities, NaN and numbers that overflow on the way, in
 :func:`_halves` for example, give the result of plain float32 arithmetic. The sign of zero is not kept, because -0.0
 plus a part of 0.0 is 0.0.
 

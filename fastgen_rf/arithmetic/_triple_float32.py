@@ -8,22 +8,23 @@ float32 operations.
 **Guarantee.** A formula on these operands returns the bits that float64 returns after a cast to float32. Each operation
 has a relative error below 2**-67. Before the next operation its result is rounded to 53 bits, ties to even, as float64
 rounds. So an intermediate result can differ from float64's only if the exact result is within 2**-67 of a tie, but not
-on it. A different 53rd bit then changes one float32 result in 2**28. No quotient or square root of float64 numbers is a
-tie (Jeannerod, Louvet, Muller and Panhard, IEEE Trans. Comput. 60, 2011).
+on it. A different 53rd bit then changes about one float32 result in 2**28. No quotient or square root of float64
+numbers is a tie (Jeannerod, Louvet, Muller and Panhard, IEEE Trans. Comput. 60, 2011).
 
-**Limits.** A divisor such as 1 - 2**-40 has quotients within 2**-80 of a tie. Of 400,000 such quotients, 1 in 5,000
-differed in the 53rd bit, and none after a cast to float32. The low parts of numbers below 2**-75 underflow. Results
-below 2**-104 were seen to differ: by 1 ulp of float32 at first, by some units of 2**-149 at the end. Infinities, NaN
-and numbers that overflow on the way, in :func:`_halves` for example, give the result of plain float32 arithmetic. The
-sign of zero is not kept, because -0.0 plus a low part of 0.0 is 0.0.
+**Limits.** Quotients by numbers such as 1 - 2**-40, and square roots of such numbers, can be closer to a tie. Of
+200,000 quotients by 1 - 2**-40, 1 in 5,000 differed in the 53rd bit, and none after a cast to float32. The low parts of
+numbers below 2**-75 underflow. Results below 2**-104 were seen to differ: by 1 ulp of float32 at first, and below
+2**-126 by up to 128 units of 2**-149 after a division. Infinities, NaN and numbers that overflow on the way, in
+:func:`_halves` for example, give the result of plain float32 arithmetic. The sign of zero is not kept, because -0.0
+plus a part of 0.0 is 0.0.
 
 **Error bounds** below are relative, with u = 2**-24, half an ulp of float32. Tests check them with exact fractions.
 "Dekker" stands for Numerische Mathematik 18, 1971.
 
 **Compilers** may contract ``a * b + c`` to a fused multiply-add, which rounds once. No result depends on it. A product
-enters a sum only if it is exact (of two halves of 12 bits, or with 1, 2 or 3/4 of a power of two), if its rounding
-error is below 2**-70, or where an error of 20 % does no harm. XLA also simplifies ``(a + 1) - 1`` to ``a``, so no sum
-has two constants.
+enters a sum only if it is exact (of two halves of 12 bits, or of few bits and a power of two), if its rounding error is
+below 2**-70 of the result, or where an error of 20 % does no harm. XLA also simplifies ``(a + 1) - 1`` to ``a``, so no
+sum has two constants.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ _TO_12_BITS, _TO_47, _TO_52 = 1.5 * 2.0**35, 0.75, 0.75 * 2.0**-5
 class TripleFloat32:
     """A number as the sum of one to three ``parts``: high, middle and low.
 
-    Parts are float32 arrays, or Python floats that float32 can represent. An operation rounds its operands to 53 bits,
-    not its result, because the last result of a formula is rounded to float32 directly. ``is_rounded`` tells whether
-    the sum has at most 53 bits already.
+    Parts are float32 arrays, or Python floats that float32 can represent. Middle is at most about half an ulp of high.
+    An operation rounds its operands to 53 bits, not its result, because the last result of a formula is rounded to
+    float32 directly. ``is_rounded`` tells whether the sum has at most 53 bits already.
 
     ``fallback`` is the result of the same formula in plain float32. It replaces NaN, because infinite operands, the
     root of 0 and overflows make NaN of the parts, where plain float32 has the right result.
@@ -69,6 +70,7 @@ class TripleFloat32:
         """Round the number to 53 bits, unless it is rounded already, and return its parts."""
         if not self.is_rounded:
             high, middle, low, _ = _round(self.parts, self.f32)
+            # Of two parts, the second one had 24 bits and has no more now, so that this sum is exact.
             self.parts = (high, middle + low) if len(self.parts) == 2 else (high, middle, low)
             self.is_rounded = True
         return self.parts
@@ -80,8 +82,9 @@ class TripleFloat32:
             value = value + self.parts[1]
         elif len(self.parts) > 1:
             high, middle, low, ulp = _round(self.parts, self.f32)
-            # If middle is half an ulp of high, a tie of float32, the sign of low decides. It moves middle off the tie:
-            # by more than half of 2**-47, or nothing would change, and by less than 3/4, or others would get there.
+            # If middle is half an ulp of high, a tie of float32, the sign of low decides. It moves middle off the tie.
+            # For 1 <= high < 2 it adds more than half of 2**-47, or rounding would undo it, and less than 3/4 of that,
+            # or a neighbor would be moved onto the tie.
             value = self.f32.add_to(middle, xp.sign(low), xp.abs(ulp), 0.625 * 2.0**-24)
             value += high
         return xp.where(value == value, value, self.fallback)
@@ -113,8 +116,7 @@ class TripleFloat32:
             inverse, fallback = _reciprocal_of_float(fixed(other)), self.fallback / other
         return TripleFloat32(_product(self.rounded(), inverse, self.f32), self.f32, fallback, is_rounded=False)
 
-    __radd__ = __add__
-    __rmul__ = __mul__
+    __radd__, __rmul__ = __add__, __mul__
 
     def __rsub__(self, other: Any) -> TripleFloat32:
         # Formulas contain 1 - t up to four times. Keeping it saves 8 to 18 % of a conversion from or to v.
@@ -175,7 +177,8 @@ def _sum(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     """``a + b`` with an error of 4 u**3 of the larger operand; exact for two float32 numbers.
 
     The sums of the high and of the middle parts are exact pairs. Up to four roundings add the rest: numbers of at most
-    2**-48 of the larger operand. If the operands cancel, these are exact, too, because all bits are above 2**-56.
+    2**-48 of the larger operand. If the operands cancel, these sums are exact, too, because no operand has a bit below
+    2**-56 of it.
     """
     high, error = _two_sum(a[0], b[0])
     if len(a) == len(b) == 1:
@@ -201,7 +204,8 @@ def _product(a: tuple[Any, ...], b: tuple[Any, ...], f32: Float32) -> tuple[Any,
     if isinstance(a[0], float):
         a, b = b, a
     a_halves = [_halves(part, f32) for part in a[:2]]
-    b_halves = a_halves if a is b else [_halves(part, f32) for part in b[:2]]
+    # Halving a square's operand once saves 2 to 6 % of a conversion from or to v. Dynamo has no `is` for tuples.
+    b_halves = a_halves if a[0] is b[0] else [_halves(part, f32) for part in b[:2]]
     high, middle = _product_of_halves(a_halves[0], b_halves[0], f32)
     if len(a) == len(b) == 1:
         return high, middle
@@ -244,25 +248,21 @@ def _reciprocal(a: tuple[Any, ...], f32: Float32) -> tuple[Any, ...]:
 def _round(parts: tuple[Any, ...], f32: Float32) -> tuple[Any, Any, Any, Any]:
     """Round two or three parts to 53 bits. Return high, middle and low, and the ulp of high.
 
-    For 1 <= high < 2, float64 has a last bit of 2**-52. Middle becomes a multiple of 2**-47 and the remainder one of
-    2**-52. Ties go to even, because high and middle are even multiples of 2**-52. The third part may be up to 2**-37.
-    The ulp has the sign of the lower parts: below a power of two, where float64 has one more bit, it is half as large.
+    For 1 <= high < 2, float64 has a last bit of 2**-52. Middle becomes a multiple of 2**-47 and the remainder, low, one
+    of 2**-52: in two steps, because no float32 number has both 2**-24 and 2**-52. Ties go to even, because high and
+    middle are even multiples of 2**-52. The third part may be up to 2**-37. The ulp has the sign of the lower parts. It
+    is half as large below a power of two, and so is the last bit of float64.
     """
     high, middle = parts[:2]
     # If the second part is 0, the third one has the sign.
     lower = middle + parts[2] if len(parts) == 3 else middle
     ulp = f32.plus(high, f32.xp.copysign(high, lower), 1.0, _NEXT)
     ulp -= high
-    rounded = _round_to_multiple(lower, ulp, _TO_47, f32)
+    rounded = f32.add_to(f32.plus(lower, ulp, 1.0, _TO_47), ulp, 1.0, -_TO_47)
     low = middle - rounded
     if len(parts) == 3:
         low += parts[2]
-    return high, rounded, _round_to_multiple(low, ulp, _TO_52, f32), ulp
-
-
-def _round_to_multiple(value: Any, ulp: Any, size: float, f32: Float32) -> Any:
-    """``value`` rounded to a multiple of the last bit of ``size * ulp``, which is 3/2 of a power of two."""
-    return f32.add_to(f32.plus(value, ulp, 1.0, size), ulp, 1.0, -size)
+    return high, rounded, f32.add_to(f32.plus(low, ulp, 1.0, _TO_52), ulp, 1.0, -_TO_52), ulp
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
@@ -334,6 +334,6 @@ def plus(c: Any, a: Any, b: Any, scale: float) -> Any:
 
 
 def leading_bits(a: Any) -> Any:
-    """``a`` rounded to 12 bits by operators, as :func:`_round_to_multiple` does; NaN from 2**116 on."""
+    """``a`` rounded to 12 bits by operators, for a framework without views of bits; NaN from 2**116 on."""
     large = ((a + a * _NEXT) - a) * _TO_12_BITS
     return (a + large) - large

@@ -254,6 +254,15 @@ def tests_torch_versions(session: nox.Session, version: str) -> None:
     run_pytest(session, "--backend", "torch")
 
 
+@nox.session(name="tests-xla")
+def tests_xla(session: nox.Session) -> None:
+    """Check JAX's kernels for a GPU that is not there: outside CI, because the plugin that compiles them takes 1 GB."""
+    install(session, ".[jax]", "runner")
+    jax = versions("constraints.txt")["jax"]
+    session.install("--no-compile", "--no-deps", f"jax-cuda13-plugin=={jax}", f"jax-cuda13-pjrt=={jax}")
+    session.run("python", "-m", "tests.gpu.compiled_by_xla", env={"JAX_PLATFORMS": "cpu"})
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Distill a teacher of handwritten digits into a 2-step student; the picture is build/distill_digits.png."""

@@ -12,7 +12,7 @@ from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT
 from fastgen_rf.arithmetic import Formula
-from fastgen_rf.backends import Backend, as_array, backend_of, may_equal, of_one_framework
+from fastgen_rf.backends import Backend, as_array, backend_of, excludes_jax, may_equal, of_one_framework
 
 # A sum of thousands of time steps misses an end of the interval by a few units in the last place for each step.
 SLACK = 1e-12
@@ -41,9 +41,10 @@ def checked(
     names: tuple[str, ...], arrays: tuple[ArrayT | Array, ...], times: tuple[Array | float, ...]
 ) -> tuple[Backend, tuple[Any, ...], tuple[Any, ...]]:
     """Check one or two arrays and their times. A time that is a number becomes a float."""
-    values = of_one_framework(*arrays, *times)
     count = len(arrays)
-    arrays, times = values[:count], values[count:]
+    if not excludes_jax(arrays[0]):
+        values = of_one_framework(*arrays, *times)
+        arrays, times = values[:count], values[count:]
     first: Any = arrays[0]
     last: Any = arrays[-1]
     backend = floating_backend(first, names[0])
@@ -55,8 +56,10 @@ def checked(
             raise ValueError(
                 f"{names[0]} and {names[1]} must have the same shape, got {_show(first.shape)} and {_show(last.shape)}"
             )
-    fitted = [_fitted(backend, first, names[0], t, name) for t, name in zip(times, ("t", "t_next"), strict=False)]
-    return backend, arrays, tuple(fitted)
+    t = _fitted(backend, first, names[0], times[0], "t")
+    if len(times) == 1:
+        return backend, arrays, (t,)
+    return backend, arrays, (t, _fitted(backend, first, names[0], times[1], "t_next"))
 
 
 def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) -> Any:

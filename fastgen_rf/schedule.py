@@ -143,8 +143,8 @@ def make_t_list(
     before 0. This stretches the times so that the last one before 0 is terminal (LTX-2, Qwen-Image).
 
     Three grids are in use; they differ where max_t is below 1. This function scales the shifted times, so that the
-    first is max_t. FastGen shifts from 1 and clamps afterwards: ``[min(t, max_t) for t in make_t_list(steps,
-    shift=shift, max_t=1.0)]``. AnyFlow shifts from 1 and starts there: ``make_t_list(steps, shift=shift, max_t=1.0)``.
+    first is max_t. FastGen and nvidia-modelopt clamp them instead: ``[min(shift_timesteps(t, shift), max_t) for t in
+    make_t_list(steps, max_t=max_t)]``. AnyFlow starts at 1: ``make_t_list(steps, shift=shift, max_t=1.0)``.
 
     Parameters
     ----------

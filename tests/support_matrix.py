@@ -31,7 +31,7 @@ FUNCTIONS: dict[str, Row] = {  # one row for each function; convert_time needs m
     "convert_state": ROWS["convert_state (rf, vp)"],
     "convert_time (rf, sigma, alpha_bar)": ROWS["convert_time (alpha_bar, sigma)"],
     "convert_time (angle, log_snr)": ROWS["convert_time (rf, log_snr)"],
-    "shift_timesteps": ROWS["shift_timesteps (3.0)"],
+    "shift_timesteps (a number)": ROWS["shift_timesteps (3.0)"],
     "timestep_density": ROWS["timestep_density (logitnormal)"],
     "timestep_quantile": ROWS["timestep_quantile (logitnormal)"],
 }

@@ -23,7 +23,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
     for path in PATHS
 }
-GUESTS = ("torch", "jax", "cupy", "dask")
+GUESTS = ("torch", "jax", "cupy", "array_api_strict", "dask")
 
 
 def named(block):
@@ -66,6 +66,7 @@ test_a_page_runs_on_numpy = pages_run_on("numpy")
 test_a_page_runs_on_torch = pages_run_on("torch")
 test_a_page_runs_on_jax = pages_run_on("jax")
 test_a_page_runs_on_cupy = pages_run_on("cupy")
+test_a_page_runs_on_array_api_strict = pages_run_on("array_api_strict")
 test_a_page_runs_on_dask = pages_run_on("dask")
 
 

@@ -93,6 +93,7 @@ INVALID: dict[str, list[Any]] = {
     "some t_list": [value for value in NO_T_LISTS if value is not None],
     "min_t": [*NO_NUMBERS, *NO_FINITE, -0.1, -1e-13, 0.9, 1.0, np.float32(2)],
     "max_t": [*NO_POSITIVE, 1 + 1e-12, 1.5],
+    "terminal": [*(value for value in NO_NUMBERS if value is not None), *NO_FINITE, 0.0, 1.0, -0.1, 1.5],
     "max_t above 0.1": [*NO_POSITIVE, 1 + 1e-12, 1.5, 0.1, 0.05],
     "beta_b": [*NO_POSITIVE, 2.0],  # one of the two must be 1
     "cfg": NO_NUMBERS,
@@ -173,7 +174,10 @@ CALLS: list[tuple[Any, dict[str, tuple[str, Any]]]] = [
     (rf.expand_like, {"x": ("array", twos), "target": ("array", twos), "axes": ("axes", (0, 1))}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_tokens": ("anchor", 1), "max_tokens": ("anchor", 2)}),
     (rf.resolution_shift, {"tokens": POSITIVE, "base_shift": FINITE, "max_shift": FINITE}),
-    (rf.make_t_list, {"steps": ("steps", 4), "shift": POSITIVE, "max_t": ("max_t", 1.0)}),
+    (
+        rf.make_t_list,
+        {"steps": ("steps", 4), "shift": POSITIVE, "max_t": ("max_t", 1.0), "terminal": ("terminal", 0.5)},
+    ),
     (rf.sample_timesteps, {**SAMPLER, "cfg": CFG, "stratified": FLAG}),
     (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "stratified": FLAG, "equal": ("share", 0.5)}),
     (rf.sample_timestep_pairs, {**SAMPLER, "cfg": CFG, "zero": ("share", 0.25), "r_cfg": ("r_cfg", CFG[1])}),

@@ -99,6 +99,9 @@ VALUE_ERRORS = {
     # numbers
     "resolution_shift(9, base_tokens=4, max_tokens=4)": "base_tokens and max_tokens must differ, got 4 twice",
     "resolution_shift(5_000_000)": "shift overflows float64 (log shift = 846.8) for tokens=5000000",
+    "make_t_list(4, max_t=1.0, terminal=1.0)": "terminal must lie in (0, 1), got 1.0",
+    "make_t_list(4, terminal=0.1)": "terminal needs max_t=1, got max_t=0.999",
+    "make_t_list(1, max_t=1.0, terminal=0.1)": "terminal needs at least 2 steps, got steps=1",
     "make_t_list(2, shift=1e9)": (
         "timesteps coincide in float32 for shift=1000000000.0, steps=2; use a shift closer to 1 or fewer steps"
     ),

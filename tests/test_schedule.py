@@ -75,6 +75,24 @@ def test_a_t_list_is_the_shifted_times_scaled_to_begin_at_max_t(shift: float) ->
         assert (t_list[0], t_list[-1]) == (max_t, 0)
 
 
+def test_terminal_stretches_the_times_so_that_it_is_the_last_before_0() -> None:
+    for steps, shift, terminal in ((2, 1.0, 0.02), (4, 7.77, 0.1), (50, 0.3, 0.999), (1000, 2.0, 1e-9)):
+        t_list = rf.make_t_list(steps, shift=shift, max_t=1.0, terminal=terminal)
+        times = [exact.shift(1 - exact.mp.mpf(i) / steps, exact.mp.mpf(shift)) for i in range(steps)]
+        scale = (1 - times[-1]) / (1 - exact.mp.mpf(terminal))
+        assert t_list == pytest.approx([*(float(1 - (1 - t) / scale) for t in times), 0.0], rel=1e-13)
+        assert (t_list[0], t_list[-2], len(t_list)) == (1.0, terminal, steps + 1)
+
+
+def test_the_clamped_grid_is_fastgen_s_and_modelopt_s() -> None:
+    """The recipe of the docstring, and nvidia-modelopt's reference for its ``make_shifted_flow_grid``."""
+    for steps, shift, max_t in ((4, 5.0, 0.999), (128, 5.0, 0.98), (3, 1.0, 0.5)):
+        unshifted = np.linspace(max_t, 0.0, steps + 1)
+        wanted = np.minimum(shift * unshifted / (1 + (shift - 1) * unshifted), max_t)
+        got = [min(rf.shift_timesteps(t, shift), max_t) for t in rf.make_t_list(steps, max_t=max_t)]
+        assert got == pytest.approx(wanted.tolist(), rel=1e-14, abs=1e-15)
+
+
 @pytest.mark.parametrize("shift", [1e300, 1e-300, 5e14])  # times coincide in float64, and by the last in float32 alone
 def test_times_that_coincide_are_a_value_error(shift: float) -> None:
     with pytest.raises(ValueError, match=r"timesteps coincide in float32 for .*; use a shift closer to 1 or fewer"):

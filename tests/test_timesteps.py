@@ -70,7 +70,7 @@ def test_every_t_lies_inside_the_bounds_in_every_dtype(xp: Any, dtype: str, name
 
 
 @pytest.mark.dtypes("bfloat16")
-def test_bf16_never_rounds_past_max_t(xp: Any, dtype: str) -> None:
+def test_bfloat16_never_rounds_past_max_t(xp: Any, dtype: str) -> None:
     """bfloat16 has 0.9921875 and 0.99609375 below 0.999; 1.0 is nearer to it."""
     t = sampled(xp, 500, config("uniform", min_t=0.99, max_t=0.999), dtype=xp.dtype(dtype))
     assert sorted(set(t.tolist())) == [0.9921875, 0.99609375]

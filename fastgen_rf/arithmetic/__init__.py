@@ -1,8 +1,8 @@
 """What a formula is, and the operands on which it can be evaluated.
 
 A :class:`Formula` uses the operators of :class:`Operand` and the functions of :class:`Ops`. Its operands are Python
-floats, float64 arrays, or one of four classes: :class:`~fastgen_rf.arithmetic._words.Words` is float64 arithmetic on
-devices without float64, :class:`~fastgen_rf.arithmetic._slope.Slope` a value with its derivative,
+floats, float64 arrays, or one of four classes: :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32` is
+float64 arithmetic on devices without float64, :class:`~fastgen_rf.arithmetic._slope.Slope` a value with its derivative,
 :class:`~fastgen_rf.arithmetic._term.Term` source text, and :class:`~fastgen_rf.arithmetic._inplace.InPlace` a block of
 an array that stays in cache. Nothing here names a framework or a formula.
 """
@@ -95,7 +95,7 @@ def gradient(formula: Formula, place: int) -> Formula:
 
 
 class Float32(NamedTuple):
-    """The float32 operations of a framework, with which :class:`~fastgen_rf.arithmetic._words.Words` compute."""
+    """The float32 operations of a framework, for :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32`."""
 
     xp: Any
     """Namespace of ``where``, ``copysign``, ``sign``, ``abs`` and ``sqrt``."""

@@ -22,6 +22,7 @@ __all__ = [
     "backend_for_draws",
     "backend_of",
     "check_plain",
+    "excludes_jax",
     "is_array",
     "is_number",
     "is_symbolic",
@@ -159,16 +160,22 @@ def as_array(time: Any) -> Any:
     return torch.full((), time, dtype=torch.float64, device="cpu")
 
 
+def excludes_jax(value: Any) -> bool:
+    """Fast path: True only if arguments next to ``value`` need no conversion to JAX arrays."""
+    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
+    return jax is None or (torch is not None and isinstance(value, torch.Tensor))
+
+
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
     """Convert values to JAX arrays as ``jax.numpy`` would.
 
     Objects with a ``__jax_array__`` method (for example a ``flax.nnx.Param``) are converted. If one of the values is
     then a JAX array, NumPy arrays are converted too.
     """
-    jax, torch, ndarray = sys.modules.get("jax"), sys.modules.get("torch"), np.ndarray
-    if jax is None or (torch is not None and isinstance(values[0], torch.Tensor)):
-        # Nearly every call ends here, and torch.compile traces no more than this.
+    if excludes_jax(values[0]):
+        # torch.compile traces no more than this.
         return values
+    jax, ndarray = sys.modules["jax"], np.ndarray
     # Calls with arrays of NumPy only, or of JAX only, end in these loops. The checks below take 1 to 2 us.
     for value in values:
         if type(value) is not ndarray and type(value) is not float:

@@ -2,8 +2,9 @@
 
 The scope is ``jax.enable_x64``. The traced function enters it, and every derivative rule enters it again. JAX applies
 its own derivative rules outside of the scope, where their constants would be float32, so derivatives of all orders have
-rules here (:func:`_run`). Random bits are drawn outside of the scope, because float64 draws fail in it under an outer
-jit (https://github.com/jax-ml/jax/issues/5982), and are combined inside of it.
+rules here (:func:`_run`). Only without float64 does JAX differentiate the operations. Random bits are drawn outside of
+the scope, because float64 draws fail in it under an outer jit (https://github.com/jax-ml/jax/issues/5982), and are
+combined inside of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 
 from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap, gradient
-from fastgen_rf.arithmetic._words import WORD_OPS, Words, plus, split
+from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
 from fastgen_rf.backends._standard import Draws, Elementwise
 
@@ -65,9 +66,9 @@ class JaxBackend(NumpyDtypes):
 
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         if not self.has_float64(self.device(arrays[0])):
-            # A float is passed as an argument, because otherwise each of its values would be compiled for.
-            words = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
-            return _evaluate_on_words(formula, dtype, *arrays, *words)
+            # A float is passed as an argument, because as a constant it would cause a compilation for each value.
+            parts = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
+            return _evaluate_without_float64(formula, dtype, *arrays, *parts)
         if any(isinstance(t, float) for t in times):
             return _evaluate_with_floats(formula, dtype, *arrays, *times)
         return _evaluate(formula, dtype, *arrays, *times)
@@ -142,7 +143,7 @@ class _TimesMapped:
 
 @dataclass(frozen=True)
 class _Applied:
-    """A formula as a function of float64 arrays and times. ``exactly`` decides whether XLA may change its divisions."""
+    """A formula as a function of float64 arrays and times. With ``exactly``, XLA cannot replace its divisions."""
 
     formula: Formula
     exactly: bool = False
@@ -151,7 +152,7 @@ class _Applied:
         count = len(self.formula.constants)
         arrays, (t, *t_next) = operands[:count], operands[count:]
         if self.exactly:
-            t = _elementwise(t, t_next[0] if t_next else arrays[0])
+            t = _spread(t, t_next[0] if t_next else arrays[0])
         return self.formula.function(*arrays, t, *t_next, _OPS)
 
 
@@ -187,11 +188,12 @@ class _Derivative:
         return jnp.where(False, sum(operands), slope)
 
 
-def _elementwise(t: Any, like: Any) -> Any:
+def _spread(t: Any, like: Any) -> Any:
     """``t`` for each element of ``like``.
 
     XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off. The select prevents
-    this, but it is not linear under ``jax.linear_transpose``.
+    this, but it is not linear under ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the
+    result is NaN anyway.
     """
     return jnp.where(like != like, like, t)
 
@@ -202,8 +204,8 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
     with jax.enable_x64(True):
         wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
         if isinstance(function, Formula):
-            # Quotients by a number of 53 bits can be ties of float32, where 1 ulp of float64 changes the result: 0.25 %
-            # of them at t = 0.7.
+            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of
+            # the quotients at t = 0.7).
             wide_time = any(t.dtype == jnp.float64 for t in operands[len(function.constants) :])
             function = _Applied(function, exactly=function.divides and (dtype == jnp.float64 or wide_time))
         return function(*wide).astype(dtype)
@@ -211,7 +213,10 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
 
 @partial(_run.defjvp, symbolic_zeros=True)
 def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
-    """Derivatives times tangents, summed in float64. A gradient keeps only the operands that it needs."""
+    """Derivatives times tangents, summed in float64.
+
+    A gradient keeps only the operands that it needs. The others become zeros of shape (1, ...).
+    """
     result = _run(function, dtype, *operands)
     wanted = {place: tangent for place, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
     kept, count = operands, 0
@@ -257,21 +262,17 @@ def _evaluate_with_floats(function: Any, dtype: Any, *operands: Any) -> Any:
         if not any(isinstance(x, Tracer) for x in operands):
             return _evaluate(function, dtype, *operands)
         operands = tuple([jnp.asarray(x, jnp.float64) if isinstance(x, float) else x for x in operands])
-    # A tracer that is float32 outside of the scope may be of a Python float or a NumPy float64, and would be a float64
-    # in the scope.
+    # The tracer of a Python float is float32 outside of the scope, and would become float64 inside, so this call is
+    # outside.
     return _evaluate(function, dtype, *operands)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate_on_words(formula: Formula, dtype: Any, *operands: Any) -> Any:
-    """Evaluate a formula in triple-float32 arithmetic. A time is an array, or the words of a Python float."""
-    words = [
-        Words(x, x[0], _FLOAT32)
-        if isinstance(x, tuple)
-        else Words.of(_with_trailing_axes(x.astype(jnp.float32), operands[0].ndim), _FLOAT32)
-        for x in operands
-    ]
-    return formula.function(*words, WORD_OPS).float32().astype(dtype)
+def _evaluate_without_float64(formula: Formula, dtype: Any, *operands: Any) -> Any:
+    """Evaluate a formula in triple-float32 arithmetic. A time is an array, or the parts of a Python float."""
+    rank = operands[0].ndim
+    parts = [x if isinstance(x, tuple) else (_with_trailing_axes(x.astype(jnp.float32), rank),) for x in operands]
+    return formula.function(*(TripleFloat32(x, _FLOAT32) for x in parts), TRIPLE_OPS).float32().astype(dtype)
 
 
 def _with_trailing_axes(t: Any, rank: int) -> Any:
@@ -358,7 +359,7 @@ def _put(t: Any, place: Any) -> Any:
 
 @functools.lru_cache
 def _platform(device: Any) -> str:
-    """Platform of a device, a sharding or the name of a device; the default platform for None, as of a tracer."""
+    """Platform of a device, a sharding or the name of a device; the default one for None, which a tracer has."""
     if device is None:
         return jax.default_backend()
     device = _place(device)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastgen_rf._numbers import plain
 from fastgen_rf.arithmetic import FLOATS, Float32, Formula, Ops, TimeMap
-from fastgen_rf.arithmetic._words import WORD_OPS, Words, leading_bits, plus
+from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, leading_bits, plus
 
 Elementwise = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: an elementwise function of a float64 array, made of functions of a namespace."""
@@ -131,12 +131,17 @@ class Backend:
         The arrays have one shape. A time is a Python float or an array that broadcasts to that shape after trailing
         singleton axes.
         """
+        # Many namespaces compute with NumPy. The result is NaN where an array of t_next is below t.
+        with np.errstate(invalid="ignore"):
+            return self._evaluated(formula, arrays, times, dtype)
+
+    def _evaluated(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         first = arrays[0]
         wide = [self._wide(array, first.ndim) for array in (*arrays, *times)]
         if all(isinstance(t, float) for t in times):
             ops = FLOATS
-        elif isinstance(wide[0], Words):
-            ops = WORD_OPS
+        elif isinstance(wide[0], TripleFloat32):
+            ops = TRIPLE_OPS
         else:
             ops = self._ops
             # The functions of the standard take no Python floats.
@@ -159,12 +164,12 @@ class Backend:
         wide = [self._wide(t, time.ndim) for t in times]
         if self.has_float64(self.device(time)):
             return function(*wide, self._ops)
-        # Words are NaN at 0, 1 and infinity, where float32 is exact. These values are replaced before the Words are
-        # made, because in reverse mode the NaN of their derivative would survive the select.
+        # The parts of a number are NaN at 0, 1 and infinity, where float32 is exact. These values are replaced
+        # beforehand, because in reverse mode the NaN of their derivative would survive the select.
         single = [t if isinstance(t, float) else with_trailing_axes(self._single(t), time.ndim) for t in times]
         is_end = (single[0] == 0) | (single[0] == 1) | (single[0] == math.inf)
-        wide[0] = Words.of(self.xp.where(is_end, 0.5, single[0]), self._float32)
-        return self.xp.where(is_end, function(*single, self._ops), function(*wide, WORD_OPS).float32())
+        wide[0] = TripleFloat32((self.xp.where(is_end, 0.5, single[0]),), self._float32)
+        return self.xp.where(is_end, function(*single, self._ops), function(*wide, TRIPLE_OPS).float32())
 
     @property
     def _ops(self) -> Ops:
@@ -173,23 +178,23 @@ class Backend:
 
     @property
     def _float32(self) -> Float32:
-        """The float32 operations that Words use."""
+        """The float32 operations of triple-float32 arithmetic."""
         return Float32(self.xp, plus, plus, leading_bits)
 
     def _single(self, array: Any) -> Any:
         return self._astype(array, self.xp.float32)
 
     def _wide(self, array: Any, rank: int) -> Any:
-        """An array in float64, or as Words, with trailing axes up to ``rank``; a float unchanged."""
+        """An array in float64, or as TripleFloat32, with trailing axes up to ``rank``; a float unchanged."""
         if isinstance(array, float):
             return array
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
             return self._astype(array, self.xp.float64)
-        return Words.of(self._single(array), self._float32)
+        return TripleFloat32((self._single(array),), self._float32)
 
     def _narrow(self, result: Any, dtype: Any) -> Any:
-        return self._astype(result.float32() if isinstance(result, Words) else result, dtype)
+        return self._astype(result.float32() if isinstance(result, TripleFloat32) else result, dtype)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         """Evaluate ``function`` elementwise in float64 and cast the result to the dtype of ``array``.

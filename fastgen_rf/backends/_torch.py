@@ -1,7 +1,8 @@
 """PyTorch: plain tensor methods, which autograd, ``torch.func``, ``torch.compile`` and DTensor all follow.
 
-Large tensors take one pass over memory where that applies (:mod:`fastgen_rf.backends._torch_one_pass`). Namespaces
-wrapped by array_api_compat are not used, because a tensor method takes a fraction of the time of a wrapped call.
+Large CPU tensors, and CUDA tensors of any size, take one pass over memory where that applies
+(:mod:`fastgen_rf.backends._torch_one_pass`). Namespaces wrapped by array_api_compat are not used, because a tensor
+method takes a fraction of the time of a wrapped call.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from fastgen_rf.backends._torch_internals import (
 )
 from fastgen_rf.backends._torch_tensors import (
     OPS,
-    both_or_none,
     float32,
     found_float64,
     index_of,
+    matched,
     named_device,
     placed,
     taken,
@@ -38,7 +39,7 @@ _PACKED = getattr(torch, "float4_e2m1fn_x2", None)
 
 
 class TorchBackend(Backend):
-    """Tensors on any device; float64 is emulated on those that have none (MPS)."""
+    """Tensors on any device; float64 is emulated on those that have none (MPS, some GPUs of Intel)."""
 
     def is_floating(self, dtype: Any) -> bool:
         return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
@@ -48,7 +49,7 @@ class TorchBackend(Backend):
         return device
 
     def share_device(self, array: Any, other: Any) -> bool:
-        """Whether torch computes with the two: a number on the CPU goes with tensors anywhere."""
+        """Whether torch computes with the two: a 0-d tensor on the CPU goes with tensors on any device."""
         return bool(array.device == other.device or (not other.ndim and other.device.type == "cpu"))
 
     def same_shape(self, shape: Any, other: Any) -> bool:
@@ -107,19 +108,17 @@ class TorchBackend(Backend):
         first = arrays[0]
         device = first.device
         if not self.has_float64(device):
-            # Dynamo would compute with a float t that differs from call to call in float32.
-            return super().evaluate(formula, arrays, [fixed(t) for t in times], dtype)
-        for t in times:
-            if type(t) is not float and t.device != device:
-                times = [t if type(t) is float else placed(t, device) for t in times]
-                break
+            # Dynamo would compute in float32 with a Python float that is not constant, so the times become constants.
+            return self._evaluated(formula, arrays, [fixed(t) for t in times], dtype)
         if len(times) == 2:
-            times = both_or_none(*times)
+            times = matched(times[0], times[1], device)
+        elif type(times[0]) is not float and times[0].device != device:
+            times = [placed(times[0], device)]
         if torch.compiler.is_compiling():
             return one_pass.by_operations(formula, arrays, times, dtype, recorded=False)
         if first.is_cpu and first.numel() < one_pass.LEAST:
             return one_pass.by_operations(formula, arrays, times, dtype, torch.is_grad_enabled())
-        return one_pass.evaluate_large(formula, arrays, times, dtype)
+        return one_pass.evaluate(formula, arrays, times, dtype)
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         # Torch never warns, and Dynamo cannot trace the errstate of NumPy.
@@ -155,7 +154,7 @@ class TorchBackend(Backend):
         u = uniform(draws.shape(math.prod(shape)), device, self.has_float64(device), options)
         # An index takes one operation here, and ten in the arithmetic that all frameworks have.
         drawn = draw(u, torch, torch.special) if draws.boundaries is None else (index_of(u, draws.boundaries),)
-        # In a batch of 8, a call that changes nothing takes 1 us of 20.
+        # A call of ``to`` that does nothing would take 1 us of 20 for 8 samples.
         drawn = tuple([t.to(dtype) if u.device == device else t.to(dtype).to(device) for t in drawn])
         return drawn if len(shape) == 1 else tuple([t.reshape(shape) for t in drawn])
 

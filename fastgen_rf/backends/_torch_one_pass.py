@@ -1,4 +1,4 @@
-"""PyTorch in one pass over memory: large tensors in cache-sized blocks on the CPU, and in one Triton kernel on CUDA.
+"""PyTorch in one pass over memory: large CPU tensors in cache-sized blocks, CUDA tensors in one Triton kernel.
 
 The plain expression, :func:`by_operations`, is in this file too, because every path that does not apply ends there.
 """
@@ -38,17 +38,18 @@ _BLOCK = 2**18
 _WHOLE = 2**19
 # Below this number of elements the plain expression is as fast.
 LEAST = 2**18
-# Elements from which a kernel pays on a GPU if gradients are recorded. With those of both arrays a call takes 177 us of
-# Python time, the recorded operations 67 us (measured on a CPU, with a launch that does nothing).
+# Elements from which a kernel pays on a GPU if gradients are recorded. With gradients of both arrays, a call through
+# the kernel takes 177 us of Python time, and the operations of autograd take 67 us (measured on a CPU, with a launch
+# that does nothing).
 _LEAST_RECORDED = 2**20
-# Elements of the arrays for each element of t, from which the kernel that sums products pays: one block of it.
+# Least number of elements for each element of t for the kernel that sums products: one block of that kernel.
 _LEAST_SUMMED = 2**10
 # Types of devices on which one kernel evaluates a formula. The devices of ROCm are called cuda as well.
 _FUSED_ON = ("cuda",)
 _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def evaluate_large(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+def evaluate(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
     """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
     first = arrays[0]
     recorded = torch.is_grad_enabled() and any(needs_gradient(x) for x in (*arrays, *times))
@@ -62,10 +63,10 @@ def evaluate_large(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
         # Even under a dispatch mode: the saved times must be copies that nobody modifies before the backward pass.
         times = [t if type(t) is float else widened(t, first.ndim, copy=True) for t in times]
         return _OnePass.apply(formula, dtype, len(arrays), *arrays, *times)  # type: ignore[no-untyped-call]
-    return _in_one_pass(formula, arrays, times, dtype)
+    return _dispatch(formula, arrays, times, dtype)
 
 
-def _in_one_pass(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
+def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
     """Evaluate ``formula`` in one kernel or in blocks, or by tensor operations if a mode must see these."""
     first = arrays[0]
     fused = first.device.type in _FUSED_ON
@@ -144,13 +145,13 @@ def _report_failure(tensor: Any, error: Exception) -> None:
         raise error
     # A capture forbids some calls, so a failure during a capture does not disable the kernels.
     if not (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
-        _serves[tensor.device] = False
+        _kernel_support[tensor.device] = False
         message = f"Triton failed on {tensor.device}; using plain tensor operations instead: {error}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int] | None = None) -> bool:
-    """Whether one pass applies: tensors of one dense layout that only autograd and dispatch modes watch.
+    """Whether one pass applies: tensors of one dense layout that nothing but autograd and modes watches.
 
     It applies to large tensors on the CPU and to all tensors on CUDA that a kernel can read.
     """
@@ -168,7 +169,7 @@ def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int]
 
 
 def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[int]) -> bool:
-    """Whether a kernel can read the tensors: it reads bytes, and one value of a time for a run of elements.
+    """Whether a kernel can read the tensors: it reads raw memory, and one value of a time for a run of elements.
 
     A time on inner axes is repeated to that end, if that takes little memory compared to the arrays.
     """
@@ -185,19 +186,19 @@ def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[in
     return like.numel() > 0 and _has_kernels(like.device)
 
 
-_serves: dict[torch.device, bool] = {}
+_kernel_support: dict[torch.device, bool] = {}
 
 
 def _has_kernels(device: torch.device) -> bool:
     """Whether Triton is installed, serves ``device`` and has not failed on it."""
-    if device not in _serves:
+    if device not in _kernel_support:
         try:
             from fastgen_rf.backends import _triton
         except ImportError:
-            _serves[device] = False
+            _kernel_support[device] = False
         else:
-            _serves[device] = _triton.serves(device)
-    return _serves[device]
+            _kernel_support[device] = _triton.serves(device)
+    return _kernel_support[device]
 
 
 # No other subclass: its data may be anywhere, and its operators may do anything.
@@ -234,7 +235,7 @@ class _OnePass(torch.autograd.Function):
         moving = [any(ctx.time_needs) and constant is None for constant in formula.constants]
         kept = [array if moves else None for array, moves in zip(arrays, moving, strict=True)]
         ctx.save_for_backward(*(savable(x) for x in (*kept, *times)))
-        return _in_one_pass(formula, arrays, times, dtype)
+        return _dispatch(formula, arrays, times, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -251,7 +252,8 @@ class _OnePass(torch.autograd.Function):
         if not dense and grad.device.type in _FUSED_ON:
             # A kernel reads dense memory only. This takes one more array, in place of several in float64.
             grad = grad.clone()
-        # A gradient that is not dense is most often one that a sum has expanded.
+        # A sum expands its gradient with strides of 0. The meta tensor has the dense layout of the result, and takes
+        # no memory.
         like = grad if dense else torch.empty_like(grad, device="meta")
         in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not in_dispatch_mode()
         if in_blocks and _fits_one_pass((grad,), times, memory_order(like)):
@@ -269,7 +271,7 @@ class _OnePass(torch.autograd.Function):
 def _backward(formula: Formula, grad: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
     """Gradients of the arrays, and the float64 sums of ``grad * array`` over the axes along which the times repeat."""
     gradients = [
-        None if dtype is None else evaluate_large(gradient(formula, place), (grad,), times, dtype)
+        None if dtype is None else evaluate(gradient(formula, place), (grad,), times, dtype)
         for place, dtype in enumerate(dtypes)
     ]
     return gradients, _sums(grad, arrays, times[0])
@@ -301,7 +303,7 @@ def _repeats_in_runs(t: Any, like: Any) -> bool:
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
-    """Do the same as ``_backward`` in one pass, with the coefficients of the arrays, in the layout of ``like``."""
+    """Do the same as ``_backward`` block by block, in the layout of ``like``: grad times each coefficient."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
     order = memory_order(like)
@@ -339,5 +341,5 @@ def _time_gradient(formula: Formula, sums: Any, times: Any, place: int) -> Any:
     return formula.function(*sums, *slopes, _SLOPE_OPS).slope
 
 
-# At the floor, the derivative of the maximum is that of clamp.
+# At the floor, the derivative of the maximum is 1, as for torch.clamp.
 _SLOPE_OPS = slope_ops(OPS)

@@ -1,4 +1,4 @@
-"""Helpers of the PyTorch backend: memory layout, conversions to float64, and the operations of formulas.
+"""Helpers of the PyTorch backend: memory layout, casts, draws, tables, and the operations of formulas.
 
 The last part finds out which devices compute in float64.
 """
@@ -12,7 +12,7 @@ import torch
 
 from fastgen_rf.arithmetic import FLOATS, Float32, Ops
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
-from fastgen_rf.arithmetic._words import leading_bits
+from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
 
 
@@ -82,11 +82,13 @@ def savable(array: Any) -> Any:
     return array.clone() if array.is_inference() else array
 
 
-def both_or_none(t: Any, t_next: Any) -> list[Any]:
-    """Two times, of which both are Python floats or neither is.
+def matched(t: Any, t_next: Any, device: torch.device) -> list[Any]:
+    """Two Python floats, or two tensors on ``device``.
 
-    Torch divides a number by a tensor, and on CUDA also a tensor by a number, with two roundings.
+    A number next to a tensor becomes a tensor, because PyTorch divides a number by a tensor, and on CUDA also a tensor
+    by a number, with two roundings.
     """
+    t, t_next = [time if isinstance(time, float) else placed(time, device) for time in (t, t_next)]
     if isinstance(t, float) and not isinstance(t_next, float):
         t = torch.full_like(t_next, t, dtype=torch.float64)
     elif isinstance(t_next, float) and not isinstance(t, float):
@@ -165,9 +167,9 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
         return torch.tensor(values, dtype=dtype, device=device)
     watched = in_dispatch_mode() or in_transform()
     if device.type == "cpu":
-        # To make a tensor of 4 numbers takes 2.5 us, a quarter of a draw of nvidia-modelopt's.
+        # Making a tensor of 4 numbers takes 2.5 us, so the tensor is kept.
         return torch.tensor(values, dtype=dtype, device=device) if watched else _kept_table(values, dtype, device, None)
-    # A CUDA graph owns its table: one that is dropped here could not be read by a later replay.
+    # A CUDA graph owns its table: a table that is dropped from this cache could not be read by a later replay.
     if device.type not in _KEEPS_TABLES or watched or torch.cuda.is_current_stream_capturing():
         return _filled(values, dtype, device)
     return _kept_table(values, dtype, device, torch.cuda.current_stream(device))

@@ -1,7 +1,7 @@
 """One kernel per formula on an accelerator: Triton compiles the formulas themselves, float64 inside, one cast out.
 
-:mod:`fastgen_rf.backends._torch` decides what may run here. This file knows dense memory only: arrays as flat runs of
-elements, and a time as one value for each ``inner`` elements in a row.
+:mod:`fastgen_rf.backends._torch_one_pass` decides what may run here. This file supports dense memory only: arrays as
+flat runs of elements, and a time as one value for each ``inner`` elements in a row.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def _divide_by_number(value, divisor):  # type: ignore[no-untyped-def]
     inverse = 1.0 / divisor
     rough = value * inverse
     remainder = tl.fma(rough, divisor * -1.0, value)  # Triton computes -x as 0 - x, one more operation
-    # The correction would lose the sign of a quotient of 0 and make NaN of an infinite one. Their remainders are 0 and
-    # not finite. The test is on integers: float64 selects and comparisons would cost as much as the fmas.
+    # The correction would lose the sign of a quotient of 0 and make NaN of an infinite one. The remainder is 0 in the
+    # first case and not finite in the second. The test is on integers, because float64 selects and comparisons would
+    # cost as much as the fmas.
     exponent = (remainder.to(tl.int64, bitcast=True) >> 52).to(tl.int32) & 0x7FF
     return tl.where((exponent != 0) & (exponent != 0x7FF), tl.fma(remainder, inverse, rough), rough)
 

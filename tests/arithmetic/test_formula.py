@@ -14,7 +14,7 @@ from fastgen_rf.arithmetic import FLOATS, Formula, Operand, Ops, formula, gradie
 from fastgen_rf.arithmetic._inplace import InPlace
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.arithmetic._term import Term, source
-from fastgen_rf.arithmetic._words import Words
+from fastgen_rf.arithmetic._triple_float32 import TripleFloat32
 from fastgen_rf.backends._standard import Backend
 
 FORMULAS = {name: value for name, value in vars(_formulas).items() if isinstance(value, Formula)}
@@ -70,9 +70,9 @@ X, Y = np.array([0.5, -3.0, 7.0]), np.array([2.0, 0.25, -5.0])
 OPERANDS = {
     "Slope": (lambda x: Slope(x, 1.0), lambda slope: slope.value),
     "InPlace": (lambda x: InPlace(x.copy()), lambda block: block.values),
-    "Words": (
-        lambda x: Words.of(x.astype(np.float32), Float32Only(np)._float32),
-        lambda words: words.float32().astype(np.float64),
+    "TripleFloat32": (
+        lambda x: TripleFloat32((x.astype(np.float32),), Float32Only(np)._float32),
+        lambda triple: triple.float32().astype(np.float64),
     ),
     "Term": (lambda x: Term("x"), lambda term: eval(term.text, {"x": X})),
 }
@@ -88,5 +88,5 @@ def test_an_operand_has_every_operator_that_a_formula_may_use(name: str) -> None
         for number in (2.0, -0.25):
             np.testing.assert_array_equal(value(operate(make(X), number)), operate(X, number))
             expected = operate(number, X)
-            rounded = expected if name != "Words" else expected.astype(np.float32).astype(np.float64)
+            rounded = expected if name != "TripleFloat32" else expected.astype(np.float32).astype(np.float64)
             np.testing.assert_array_equal(value(operate(number, make(X))), rounded)

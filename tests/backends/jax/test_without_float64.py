@@ -58,6 +58,15 @@ def test_an_optimizing_compiler_leaves_numpys_bits() -> None:
 
 
 @without_float64
+def test_nothing_is_compiled_anew_for_another_float() -> None:
+    x, y, _ = arrays(4, 6)
+    rf.add_noise(x, y, 0.1)
+    before = _jax._evaluate_without_float64._cache_size()
+    rf.add_noise(x, y, 0.7)
+    assert _jax._evaluate_without_float64._cache_size() == before > 0
+
+
+@without_float64
 def test_calls_trace_and_are_differentiable() -> None:
     x, y, t = arrays(4, 5)
     gradients = jax.jit(lambda *x: [jax.grad(lambda *x, r=row: r(*x).sum(), (0, 1, 2))(*x) for row in TWO])(x, y, t)

@@ -173,8 +173,8 @@ def test_sums_on_a_device_are_taken_piece_by_piece(monkeypatch: pytest.MonkeyPat
 def test_plain_operations_serve_a_device_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_torch_one_pass, "_FUSED_ON", ("cpu",))
     monkeypatch.setattr(_torch_one_pass, "LEAST", 0)
-    monkeypatch.setattr(_torch_one_pass, "_serves", {})
+    monkeypatch.setattr(_torch_one_pass, "_kernel_support", {})
     monkeypatch.setitem(sys.modules, "fastgen_rf.backends._triton", None)
     given = inputs(SMALL)
     assert_same_bits(rf.add_noise(*given), reference(TWO[0], *given))
-    assert _torch_one_pass._serves == {torch.device("cpu"): False}
+    assert _torch_one_pass._kernel_support == {torch.device("cpu"): False}

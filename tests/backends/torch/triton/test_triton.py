@@ -46,7 +46,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(_torch_one_pass, "_FUSED_ON", ("cpu",))
     monkeypatch.setattr(_torch_one_pass, "LEAST", 0)
     monkeypatch.setattr(_torch_one_pass, "_LEAST_RECORDED", 0)
-    monkeypatch.setattr(_torch_one_pass, "_serves", {})
+    monkeypatch.setattr(_torch_one_pass, "_kernel_support", {})
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
     monkeypatch.setattr(interpreter, "_convert_float", round_as_hardware_does)
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_fma", fuse)
@@ -228,7 +228,7 @@ def test_a_kernel_that_fails_gives_way_with_one_warning_unless_memory_ran_out(
     else:
         with pytest.raises(RuntimeError, match="out of memory"):
             rf.add_noise(*PAIR, times(3))
-        assert _torch_one_pass._serves == {torch.device("cpu"): True}  # the kernel is kept
+        assert _torch_one_pass._kernel_support == {torch.device("cpu"): True}  # the kernel is kept
 
 
 # Compiled code

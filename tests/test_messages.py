@@ -45,6 +45,7 @@ TYPE_ERRORS = {
         "x0 must follow the array API standard, got numpy, whose arrays have no device: pass NumPy arrays and convert "
         "the result"
     ),
+    "add_noise(X, X, np.ones(2, int))": f"t must be a real floating array, got dtype int64{DIVIDE}",
     "add_noise(X, X, 500)": f"t must be a float in [0, 1] or a real floating array, got 500{DIVIDE}",
     "timestep_quantile(500, CFG)": "u must be a float in [0, 1] or a real floating array, got 500",
     "expand_like(X, X, axes=(0, 0.5))": "axes must be a tuple or list of integers, got (0, 0.5)",

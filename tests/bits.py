@@ -1,11 +1,13 @@
 """How far two results are apart, counted in the numbers that their dtype has between them.
 
 ``python -m tests.bits`` prints how far each framework is from NumPy: the table of docs/explanation/guarantees.md.
+``python -m tests.bits torch cuda`` prints it for one framework on a device.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -77,9 +79,9 @@ def main() -> None:
 
     np.seterr(all="ignore")
     print("| | float64 | float32 | bfloat16 | float16 |\n| --- | --- | --- | --- | --- |")
-    for name, take in WAYS:
+    for name, take in [(sys.argv[1], "eager")] if sys.argv[1:] else WAYS:
         framework = FRAMEWORKS[name]
-        xp = framework("CPU_DEVICE" if name == "array_api_strict" else "cpu")
+        xp = framework(sys.argv[2] if sys.argv[1:] else "CPU_DEVICE" if name == "array_api_strict" else "cpu")
         cells = [
             measured(xp, take, dtype) if dtype in xp.dtypes and (take != "no_float64" or dtype != "float64") else ""
             for dtype in ("float64", "float32", "bfloat16", "float16")

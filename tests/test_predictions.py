@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from tests.exact import PREDICTIONS
+from tests.exact import PREDICTIONS, SCALES
 
 T = np.array([0.0, 1e-9, 0.25, 1 / 3, 0.5, 0.75, 0.999, 1.0])
 
@@ -42,6 +42,14 @@ def test_divisors_are_at_least_1e_6_at_both_ends(xp: Any, t: float) -> None:
         assert results[source, target] == pytest.approx(numerator / 1e-6, rel=1e-5, abs=1e-2)
     if t < 0.5:
         assert results["eps", "score"] == pytest.approx(-a / 1e-6, rel=1e-6)
+
+
+def test_a_sample_without_data_stays_finite(xp: Any) -> None:
+    x = xp.array(np.array([[2.0, -3.0]]))
+    factors = {("rf", "ve"): 1e6, ("vp", "ve"): 1e6, ("ve", "rf"): 0.0, ("ve", "vp"): 0.0}
+    for source, target in permutations(SCALES, 2):
+        got = xp.numpy(rf.convert_state(x, 1.0, source=source, target=target))
+        assert got == pytest.approx(np.array([[2.0, -3.0]]) * factors.get((source, target), 1.0), rel=1e-6)
 
 
 def test_equal_source_and_target_return_the_argument_itself(xp: Any) -> None:

@@ -39,7 +39,8 @@ def test_a_shift_from_1_up_is_the_written_formula_bit_for_bit(xp: Any) -> None:
 def test_0_and_1_stay_in_place_whatever_the_shift(xp: Any) -> None:
     for shift in (1e-20, 1e-12, 0.1, 1.0, 5.0, 1e12):
         assert [rf.shift_timesteps(t, shift) for t in (0.0, 1.0)] == [0.0, 1.0]
-        assert xp.numpy(rf.shift_timesteps(xp.array(np.array([0.0, 1.0])), shift)).tolist() == [0.0, 1.0]
+        for factor in (shift, xp.array(np.full(2, shift))):
+            assert xp.numpy(rf.shift_timesteps(xp.array(np.array([0.0, 1.0])), factor)).tolist() == [0.0, 1.0]
 
 
 # resolution_shift

@@ -144,10 +144,14 @@ def _cast(dtype: Any) -> str:
 @functools.cache
 def _kernel(formula: Formula, are_floats: tuple[bool, ...], cast: str) -> Any:
     """Kernel of a formula in float64. CuPy compiles it for the dtypes of the arrays that a call has."""
-    arrays = [(f"X{at} x{at}", f"{name} = wide(x{at})") for at, name in enumerate(ARRAYS[: len(formula.constants)])]
+    # In CuPy a type that the call decides has a name of one character.
+    arrays = [
+        (f"{kind} x{at}", f"{name} = wide(x{at})")
+        for at, (kind, name) in enumerate(zip("XY", ARRAYS[: len(formula.constants)], strict=False))
+    ]
     times = [
-        (f"{'float64' if is_float else f'T{at}'} t{at}", f"{name} = wide(t{at})")
-        for at, (name, is_float) in enumerate(zip(TIMES, are_floats, strict=False))
+        (f"{'float64' if is_float else kind} t{at}", f"{name} = wide(t{at})")
+        for at, (kind, name, is_float) in enumerate(zip("TS", TIMES, are_floats, strict=False))
     ]
     parameters, values = zip(*arrays, *times, strict=True)
     return cupy.ElementwiseKernel(

@@ -120,6 +120,9 @@ class ElementwiseKernel:
         if not re.fullmatch(r"[a-zA-Z_]\w*", name):
             raise ValueError(f'Invalid kernel name: "{name}"')
         self.params = [parameter.split() for parameter in (in_params + "," + out_params).split(",")]
+        for kind, _ in self.params:
+            if len(kind) > 1:  # one character is a type that a call decides
+                np.dtype(kind)
         assignments = re.sub(r"const double |static_cast<(\w)>", r"\1", operation)
         self.operation = "\n".join(re.split(r"[;,]\s*(?=\w+ = )", assignments))
 

@@ -51,10 +51,11 @@ def test_infinities_nan_signed_zeros_and_subnormals_in_one_pass() -> None:
         check(row, grid.repeat_interleave(10).repeat(8, 900), grid.repeat(8, 9000), t)
 
 
-def test_a_float_divided_by_a_time_is_rounded_once() -> None:
+def test_one_time_may_be_a_float_and_their_quotient_is_rounded_once() -> None:
     t = torch.linspace(0.31, 0.99, 5000, dtype=torch.float64)
-    result = rf.ode_step(torch.zeros_like(t), torch.ones_like(t), t, 0.3)
-    assert torch.equal(result, torch.from_numpy(0.3 / t.numpy()))
+    zeros, ones = torch.zeros_like(t), torch.ones_like(t)
+    assert torch.equal(rf.ode_step(zeros, ones, t, 0.3), torch.from_numpy(0.3 / t.numpy()))
+    assert torch.equal(rf.ode_step(zeros, ones, 0.7, t), torch.from_numpy(t.numpy() / 0.7))
 
 
 @both_sizes

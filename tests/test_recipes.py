@@ -56,7 +56,7 @@ def test_the_floor_of_jit_is_a_clipped_time(xp: Any) -> None:
     x_pred, z = rng.standard_normal((2, 5, 3), dtype=np.float32)
     t = np.array([0.0, 0.01, 0.05, 0.3, 1.0], np.float32)
     theirs = (x_pred - z) / np.maximum(1 - (1 - t), 0.05)[:, None]
-    got = rf.x0_to_flow(xp.array(x_pred), xp.array(z), xp.namespace.clip(xp.array(t), 0.05, 1))
+    got = rf.x0_to_flow(xp.array(x_pred), xp.array(z), xp.namespace.clip(xp.array(t), 0.05, 1.0))
     assert xp.numpy(got) == pytest.approx(-theirs, rel=1e-5, abs=1e-5)
 
 

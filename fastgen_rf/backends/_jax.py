@@ -1,10 +1,10 @@
 """JAX: every evaluation under ``jax.jit``, in a float64 scope that does not change the global x64 flag.
 
 The scope is ``jax.enable_x64``. The traced function enters it, and every derivative rule enters it again. JAX applies
-its own derivative rules outside of the scope, where their constants would be float32, so derivatives of all orders have
-rules here (:func:`_run`). Only without float64 does JAX differentiate the operations. Random bits are drawn outside of
-the scope, because float64 draws fail in it under an outer jit (https://github.com/jax-ml/jax/issues/5982), and are
-combined inside of it.
+its own derivative rules outside of the scope, where their constants would be float32
+(https://github.com/jax-ml/jax/issues/7336), so derivatives of all orders have rules here (:func:`_run`). Only without
+float64 does JAX differentiate the operations. Random bits are drawn outside of the scope, because float64 draws fail in
+it under an outer jit (https://github.com/jax-ml/jax/issues/5982), and are combined inside of it.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ class _Derivative:
 def _spread(t: Any, like: Any) -> Any:
     """``t`` for each element of ``like``.
 
-    XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off. The select prevents
-    this, but it is not linear under ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the
+    XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off
+    (https://github.com/tensorflow/tensorflow/issues/24061). The select prevents this, but it is not linear under ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the
     result is NaN anyway.
     """
     return jnp.where(like != like, like, t)

@@ -192,8 +192,8 @@ def _spread(t: Any, like: Any) -> Any:
     """``t`` for each element of ``like``.
 
     XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off
-    (https://github.com/tensorflow/tensorflow/issues/24061). The select prevents this, but it is not linear under ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the
-    result is NaN anyway.
+    (https://github.com/tensorflow/tensorflow/issues/24061). The select prevents this, but it is not linear under
+    ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the result is NaN anyway.
     """
     return jnp.where(like != like, like, t)
 

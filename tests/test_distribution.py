@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import integrate
 
 import fastgen_rf as rf
 from tests.exact import DISTRIBUTIONS, logit, mp, slope
@@ -63,31 +60,6 @@ def test_u_of_0_and_1_give_the_ends_and_u_outside_is_clipped_and_nan_stays(xp: A
         assert t[1:3] == pytest.approx([start, 0.999], rel=1e-12)
         assert (t[0], t[3]) == (t[1], t[2])
         assert np.isnan(t[4])
-
-
-@given(
-    dtype=st.sampled_from(["float64", "float32", "float16"]),
-    name=st.sampled_from(NAMES),
-    truncate=st.booleans(),
-    bounds=st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: pair[0] != pair[1]),
-    closeness=st.sampled_from([1.0, 1e-3, 1e-8]),
-    p_mean=st.sampled_from([0.0, -50.0, -8.0, 8.0, 50.0]),
-)
-def test_any_bounds_hold_or_have_no_number_between_them(
-    dtype: str, name: str, truncate: bool, bounds: tuple[float, float], closeness: float, p_mean: float
-) -> None:
-    low, high = min(bounds), max(bounds)
-    high = max(low + (high - low) * closeness, math.nextafter(low, 1))
-    low = max(low, 5e-324) if name == "loguniform" else low
-    c = config(name, min_t=low, max_t=high, truncate=truncate, p_mean=p_mean)
-    edge = np.array(low).astype(dtype)  # the least number of the dtype that is at least low
-    edge = np.nextafter(edge, np.array(2, dtype)) if float(edge) < low else edge
-    u = np.array([0.0, 0.1, 0.5, 0.9, 1.0], dtype)
-    if float(edge) > high:
-        with pytest.raises(ValueError, match="no value in"):
-            rf.timestep_quantile(u, c)
-    else:
-        assert within(rf.timestep_quantile(u, c), c)
 
 
 # Truncated normal distributions: tails, and intervals much narrower or wider than the standard deviation
@@ -159,17 +131,6 @@ DENSITIES = [
     for name, fields, truncate in itertools.product(NAMES, PARAMETERS, (False, True))
     if not DISTRIBUTIONS[name].discrete and (truncate or not DISTRIBUTIONS[name].shifts)
 ]
-
-
-@every_distribution
-def test_a_density_integrates_to_1_between_any_two_quantiles(name: str) -> None:
-    shares = [1e-3, 0.03, 0.2, 0.5, 0.8, 0.97, 1 - 1e-3]
-    for c in (c for c in DENSITIES if c.time_dist_type == name):
-        got = [
-            integrate.quad(lambda t, c=c: rf.timestep_density(t, c), low, high, epsabs=1e-13, epsrel=1e-11)[0]
-            for low, high in itertools.pairwise(rf.timestep_quantile(u, c) for u in shares)
-        ]
-        assert got == pytest.approx(np.diff(shares).tolist(), rel=1e-8), c
 
 
 @pytest.mark.dtypes()

@@ -199,9 +199,3 @@ def test_a_dtype_that_the_standard_does_not_name_is_rounded_once(xp: Any) -> Non
     )
     assert there.dtype == here.dtype == np.float16
     assert np.array_equal(xp.numpy(there), here)
-
-
-@pytest.mark.needs("no float64")
-def test_float64_on_a_device_without_it_is_an_error(xp: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        rf.sample_timesteps(3, UNIFORM, rng=0, dtype=xp.namespace.float64, **xp.draw_args)

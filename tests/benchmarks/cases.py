@@ -1,4 +1,4 @@
-"""The cases of the formulas, in three tables, and the formulas as users write them. The draws are in draws.py."""
+"""The cases that are measured, in three tables, and the formulas as users write them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ class Parameter:
 
 ITSELF = {
     "convert_prediction": lambda x, e, t: rf.convert_prediction(x, e, t, source="v", target="v"),
-    "convert_state": lambda x, e, t: rf.convert_state(x, t, source="rf", target="rf"),
     "convert_time": lambda x, e, t: rf.convert_time(t, source="sigma", target="sigma"),
     "expand_like": lambda x, e, t: rf.expand_like(t, x),
 }

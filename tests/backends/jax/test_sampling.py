@@ -55,13 +55,6 @@ def test_a_raw_key_a_typed_key_and_its_seed_give_one_stream() -> None:
     assert not np.array_equal(each_sampler(64, rng=key(4))[0], wanted[0])
 
 
-def test_a_shape_of_pairs_is_the_flat_sample_reshaped_whatever_the_generator() -> None:
-    k = jax.random.key(0, impl="rbg")
-    shaped, flat = (rf.sample_timestep_pairs(n, SHIFTED, rng=k) for n in ((8, 6), 48))
-    assert_equal(map(jnp.ravel, shaped), flat)
-    assert len(np.unique(flat[0])) > 40
-
-
 def test_jit_vmap_and_scan_give_the_eager_samples_of_raw_and_typed_keys() -> None:
     keys, raw = (jax.random.split(k, 3) for k in (key(), jax.random.PRNGKey(0)))
 

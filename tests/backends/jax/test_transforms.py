@@ -9,7 +9,6 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
 
 import fastgen_rf as rf
 from tests import compositions
@@ -98,19 +97,14 @@ def scan(function: Rows, *arrays: Any) -> Any:
     return jax.lax.scan(lambda carry, x: (carry, function(*x)), None, halves(arrays))[1].reshape(-1)
 
 
-def shard_map(function: Rows, *arrays: Any) -> Any:
-    mesh, rows = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,)), PartitionSpec("b")
-    return jax.shard_map(function, mesh=mesh, in_specs=rows, out_specs=rows)(*arrays)
-
-
 TRANSFORMS: dict[str, Any] = {
     "vmap": lambda function, *x: jax.vmap(function)(*halves(x)).reshape(-1),
     "remat": lambda function, *x: jax.checkpoint(function)(*x),
-    **{f.__name__: f for f in (jvp, grad, scan, shard_map)},
+    **{f.__name__: f for f in (jvp, grad, scan)},
 }
 COMPOSITIONS = (
-    *("jvp-vmap", "scan-jvp", "jvp-vmap-grad", "grad-vmap-scan", "vmap-shard_map-grad"),
-    *("remat-grad-scan", "grad-remat-grad", "jvp-grad-shard_map", "jvp-remat-jvp", "jvp-jvp-jvp"),
+    *("jvp-vmap", "scan-jvp", "jvp-vmap-grad", "grad-vmap-scan"),
+    *("remat-grad-scan", "grad-remat-grad", "jvp-remat-jvp", "jvp-jvp-jvp"),
 )
 
 

@@ -134,12 +134,6 @@ def table() -> Any:
     return _torch_tensors.table(T_LIST, torch.float32, torch.device("meta"))
 
 
-def test_a_table_is_filled_from_numbers_without_a_copy_from_the_host() -> None:
-    filled = _torch_tensors._filled(T_LIST, torch.float32, torch.device("cpu"))
-    assert (filled.dtype, filled.tolist()) == (torch.float32, list(T_LIST))
-    assert table().device.type == "meta"
-
-
 def test_a_plain_table_is_kept_for_each_stream_and_serves_training(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = ["first"]
     monkeypatch.setattr(_torch_tensors, "_KEEPS_TABLES", ("meta",))

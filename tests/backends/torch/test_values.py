@@ -58,7 +58,7 @@ def test_one_time_may_be_a_float_and_their_quotient_is_rounded_once() -> None:
     assert torch.equal(rf.ode_step(zeros, ones, 0.7, t), torch.from_numpy(t.numpy() / 0.7))
 
 
-@both_sizes
+@every_size
 def test_inputs_stay_as_they_are_and_a_result_is_a_new_tensor(shape: tuple[int, ...]) -> None:
     for row, dtype in product(TWO, (torch.float64, torch.float32)):
         given = inputs(shape, dtype, dtype, dtype)

@@ -17,7 +17,8 @@ from fastgen_rf.backends import check_plain, of_one_framework
 if TYPE_CHECKING:
     from fastgen_rf._typing import TimeDistType
 else:
-    # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig).
+    # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig):
+    # https://github.com/omry/omegaconf/issues/422.
     TimeDistType = str
 
 __all__ = ["SampleTimestepConfig", "checked_config", "checked_t_list"]

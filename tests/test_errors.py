@@ -231,6 +231,16 @@ def assert_raises(error: type[Exception], row: Row, xp: Any, at: int, bad: Any, 
 
 
 @every_formula
+@pytest.mark.backends("torch", "cupy", "array_api_strict", "dask")
+def test_arrays_of_two_frameworks_are_a_type_error(xp: Any, row: Row) -> None:
+    first, *others = row.arguments
+    for at, name in enumerate(others, 1):
+        bad = np.full((2, 3) if row.takes[at] == "y" else 2, 0.5, np.float32)
+        parts = (f"{first} and {name} must come from one framework", "numpy", f"asarray({name})")
+        assert_raises(TypeError, row, xp, at, bad, *parts)
+
+
+@every_formula
 @pytest.mark.backends("torch", "array_api_strict", "jax")
 @pytest.mark.needs("float64")  # of array-api-strict the default device
 def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
@@ -238,3 +248,11 @@ def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
         elsewhere = xp.second_device(np.full((2, 3) if row.takes[at] == "y" else 2, 0.5))
         parts = (row.arguments[0], row.arguments[at], "must be on one device")
         assert_raises(ValueError, row, xp, at, elsewhere, *parts)
+
+
+@every_formula
+def test_integer_timesteps_are_told_to_divide(xp: Any, row: Row) -> None:
+    for at, name in enumerate(row.arguments):
+        if row.takes[at] in "tsn":
+            for bad in (500, np.int64(500), xp.other_dtype(np.ones(2), "int32")):
+                assert_raises(TypeError, row, xp, at, bad, f"{name} must be", "divide integer")

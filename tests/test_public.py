@@ -36,6 +36,15 @@ def test_flow_matching_exposes_modelopts_ten_functions() -> None:
 
 
 @every_public_object
+def test_a_docstring_has_every_section_and_a_signature_every_type(name: str) -> None:
+    public = getattr(rf, name)
+    sections = ["Parameters", "Raises", "Examples", *([] if inspect.isclass(public) else ["Returns"])]
+    assert [section for section in sections if f"{section}\n---" not in (inspect.getdoc(public) or "")] == []
+    signature = inspect.signature(public)
+    assert [name for name, p in signature.parameters.items() if p.annotation is p.empty] == []
+
+
+@every_public_object
 def test_the_examples_of_a_docstring_run(name: str) -> None:
     names = {other: getattr(rf, other) for other in rf.__all__} | {"np": np}
     (test,) = doctest.DocTestFinder(recurse=False).find(getattr(rf, name), globs=names)

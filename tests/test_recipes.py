@@ -43,6 +43,34 @@ def test_a_weight_is_the_one_that_anyflow_looks_up(weight: Any) -> None:
             assert weight(t) / weight(grid).mean() == pytest.approx(table[nearest], abs=error)
 
 
+def test_the_target_of_meanflow_is_a_flow_step(xp: Any) -> None:
+    """arXiv:2505.13447, algorithm 1: ``v - (t - r) du_dt``."""
+    v, du_dt = rng.standard_normal((2, 8, 3), dtype=np.float32)
+    t, r = rf.sample_timestep_pairs(8, rf.SampleTimestepConfig("uniform"), rng=0, xp=np)
+    got = rf.flow_step(*map(xp.array, (du_dt, v, t, r)))
+    assert xp.numpy(got) == pytest.approx(v - (t - r)[:, None] * du_dt, rel=1e-6, abs=1e-6)
+
+
+def test_the_floor_of_jit_is_a_clipped_time(xp: Any) -> None:
+    """JiT, denoiser.py: ``(x_pred - z) / (1 - t).clamp_min(t_eps)``, where t counts from noise to data."""
+    x_pred, z = rng.standard_normal((2, 5, 3), dtype=np.float32)
+    t = np.array([0.0, 0.01, 0.05, 0.3, 1.0], np.float32)
+    theirs = (x_pred - z) / np.maximum(1 - (1 - t), 0.05)[:, None]
+    got = rf.x0_to_flow(xp.array(x_pred), xp.array(z), xp.namespace.clip(xp.array(t), 0.05, 1.0))
+    assert xp.numpy(got) == pytest.approx(-theirs, rel=1e-5, abs=1e-5)
+
+
+def test_a_step_of_trigflow_is_an_ode_step() -> None:
+    """sCM (arXiv:2410.11081): ``cos(t - s) x - sin(t - s) v``."""
+    x, v = rng.standard_normal((2, 4, 3))
+    for start, end in ((1.5, 1.4), (np.pi / 2, 0.3), (1.2, 0.0), (0.4, 0.1)):
+        t, s = (rf.convert_time(angle, source="angle", target="rf") for angle in (start, end))
+        x_t = rf.convert_state(x, t, source="vp", target="rf")
+        x0 = rf.convert_prediction(v, x_t, t, source="v_vp", target="x0")
+        got = rf.convert_state(rf.ode_step(x0, x_t, t, s), s, source="rf", target="vp")
+        assert got == pytest.approx(np.cos(start - end) * x - np.sin(start - end) * v, rel=1e-12, abs=1e-12)
+
+
 def test_the_schedule_of_ideogram_is_made_of_quantiles() -> None:
     """diffusers 0.42.1, pipeline_ideogram4.py: _logit_normal_sigmas. The module needs transformers to be imported."""
     for steps, mean, std in ((12, 0.5, 1.75), (20, 0.0, 1.75), (48, 1.0, 1.0)):

@@ -22,6 +22,7 @@ from fastgen_rf import (
     expand_like,
     flow_step,
     make_t_list,
+    ode_step,
     sample_from_t_list,
     sample_timestep_pairs,
     sample_timesteps,
@@ -39,6 +40,7 @@ def calls(generator: torch.Generator, key: jax.Array, host: np.random.Generator,
     assert_type(sample_timesteps(4, CONFIG, rng=host), npt.NDArray[Any])
     assert_type(sample_timestep_pairs(4, CONFIG, rng=generator), tuple[torch.Tensor, torch.Tensor])
     assert_type(sample_from_t_list(4, [1.0, 0.0], rng=key), jax.Array)
+    assert_type(sample_from_t_list(4, [1.0, 0.0], rng=generator), torch.Tensor)
     assert_type(add_noise(latents, latents, sample_timesteps(4, CONFIG, rng=generator)), torch.Tensor)
 
 
@@ -46,10 +48,12 @@ def places(latents: torch.Tensor, key: jax.Array, sharding: jax.sharding.Shardin
     """A torch device tells that a tensor is returned; no other device is taken for one."""
     here = latents.device
     assert_type(sample_timesteps(4, CONFIG, device=here, dtype=latents.dtype), torch.Tensor)
+    assert_type(sample_timestep_pairs(4, CONFIG, equal=0.5, device=here), tuple[torch.Tensor, torch.Tensor])
     assert_type(sample_timestep_pairs(4, CONFIG, zero=0.1, r_cfg=CONFIG, rng=key), tuple[jax.Array, jax.Array])
     assert_type(sample_from_t_list(4, make_t_list(4), device=here), torch.Tensor)
     assert_type(sample_timesteps(4, CONFIG, rng=key, device=sharding), jax.Array)
     assert_type(sample_timesteps(4, CONFIG, rng=host, device=sharding), Any)
+    assert_type(sample_timesteps(4, CONFIG, rng=host, xp=jax.numpy, device=sharding), jax.Array)
     assert_type(sample_from_t_list(4, np.linspace(1, 0, 4), rng=host, return_index=True), tuple[Any, Any])
 
 
@@ -80,9 +84,11 @@ def configs(frozen: FrozenConfig, mutable: MutableConfig, values: npt.NDArray[An
 def names(latents: torch.Tensor, tensor: torch.Tensor) -> None:
     """Names of prediction types, time parameterizations and states, as literals and as variables of such a type."""
     assert_type(convert_prediction(latents, latents, tensor, source="v_vp", target="score"), torch.Tensor)
+    assert_type(convert_state(latents, 0.5, source="ve", target="rf"), torch.Tensor)
     assert_type(convert_time(80.0, source="sigma", target="rf"), float)
     source: Literal["eps", "x0"] = "eps" if latents.ndim else "x0"
     assert_type(convert_prediction(latents, latents, 0.5, source=source, target="flow"), torch.Tensor)
+    assert_type(ode_step(latents, latents, tensor, 0.0), torch.Tensor)
 
 
 # Mistakes

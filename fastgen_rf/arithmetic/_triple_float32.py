@@ -5,11 +5,11 @@ triple-word arithmetic (Fabiano, Muller and Picot, IEEE Trans. Comput. 68, 2019)
 square root, maximum and two roundings. It imports no framework: a :class:`~fastgen_rf.arithmetic.Float32` supplies the
 float32 operations.
 
-**Guarantee.** A formula on these operands returns the bits that float64 returns after a cast to float32. Each operation
-has a relative error below 2**-67. Before the next operation its result is rounded to 53 bits, ties to even, as float64
-rounds. So an intermediate result can differ from float64's only if the exact result is within 2**-67 of a tie, but not
-on it. A different 53rd bit then changes about one float32 result in 2**28. No quotient or square root of float64
-numbers is a tie (Jeannerod, Louvet, Muller and Panhard, IEEE Trans. Comput. 60, 2011).
+**Guarantee.** Up to the limits below, a formula on these operands returns the bits of float64 after a cast to float32.
+Each operation has a relative error below 2**-67. Before the next operation its result is rounded to 53 bits, ties to
+even, as float64 rounds. So an intermediate result can differ from float64's only if the exact result is within 2**-67
+of a tie, but not on it. A different 53rd bit then changes about one float32 result in 2**28. No quotient or square root
+of float64 numbers is a tie (Jeannerod, Louvet, Muller and Panhard, IEEE Trans. Comput. 60, 2011).
 
 **Limits.** Quotients by numbers such as 1 - 2**-40, and square roots of such numbers, can be closer to a tie. Of
 200,000 quotients by 1 - 2**-40, 1 in 5,000 differed in the 53rd bit, and none after a cast to float32. The low parts of

@@ -117,8 +117,9 @@ def _map_in_one_kernel(expression: str, array: Any, dtype: Any) -> Any:
     return out
 
 
-# CuPy compiles with -ftz=true. A cast then flushes the subnormal numbers of float32, and those of bfloat16, which is
-# converted through float32. The conversions of PTX, which are written out here, keep them. `maximum` keeps NaN.
+# CuPy compiles with -ftz=true (https://github.com/cupy/cupy/issues/8382). A cast then flushes the subnormal numbers of
+# float32, and those of bfloat16, which is converted through float32. The conversions of PTX, which are written out
+# here, keep them. `maximum` keeps NaN.
 _PREAMBLE = "__device__ double maximum(double x, double floor) { return x < floor ? floor : x; }\n" + (
     """
 __device__ double wide(double x) { return x; }

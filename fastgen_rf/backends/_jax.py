@@ -1,10 +1,10 @@
 """JAX: every evaluation under ``jax.jit``, in a float64 scope that does not change the global x64 flag.
 
 The scope is ``jax.enable_x64``. The traced function enters it, and every derivative rule enters it again. JAX applies
-its own derivative rules outside of the scope, where their constants would be float32, so derivatives of all orders have
-rules here (:func:`_run`). Only without float64 does JAX differentiate the operations. Random bits are drawn outside of
-the scope, because float64 draws fail in it under an outer jit (https://github.com/jax-ml/jax/issues/5982), and are
-combined inside of it.
+its own derivative rules outside of the scope, where their constants would be float32
+(https://github.com/jax-ml/jax/issues/7336), so derivatives of all orders have rules here (:func:`_run`). Only without
+float64 does JAX differentiate the operations. Random bits are drawn outside of the scope, because float64 draws fail in
+it under an outer jit (https://github.com/jax-ml/jax/issues/5982), and are combined inside of it.
 """
 
 from __future__ import annotations
@@ -143,17 +143,12 @@ class _TimesMapped:
 
 @dataclass(frozen=True)
 class _Applied:
-    """A formula as a function of float64 arrays and times. With ``exactly``, XLA cannot replace its divisions."""
+    """A formula as a function of float64 arrays and times."""
 
     formula: Formula
-    exactly: bool = False
 
     def __call__(self, *operands: Any) -> Any:
-        count = len(self.formula.constants)
-        arrays, (t, *t_next) = operands[:count], operands[count:]
-        if self.exactly:
-            t = _spread(t, t_next[0] if t_next else arrays[0])
-        return self.formula.function(*arrays, t, *t_next, _OPS)
+        return self.formula.function(*operands, _OPS)
 
 
 @dataclass(frozen=True)
@@ -191,9 +186,9 @@ class _Derivative:
 def _spread(t: Any, like: Any) -> Any:
     """``t`` for each element of ``like``.
 
-    XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off. The select prevents
-    this, but it is not linear under ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the
-    result is NaN anyway.
+    XLA replaces the division by a broadcast t by a multiplication with 1 / t, which is 1 ulp off
+    (https://github.com/tensorflow/tensorflow/issues/24061). The select prevents this, but it is not linear under
+    ``jax.linear_transpose``. It changes t only where ``like`` is NaN, and there the result is NaN anyway.
     """
     return jnp.where(like != like, like, t)
 
@@ -203,12 +198,15 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
     """Evaluate a formula or an elementwise function of ``operands`` in float64 and cast the result to ``dtype``."""
     with jax.enable_x64(True):
         wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
-        if isinstance(function, Formula):
-            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of
-            # the quotients at t = 0.7).
-            wide_time = any(t.dtype == jnp.float64 for t in operands[len(function.constants) :])
-            function = _Applied(function, exactly=function.divides and (dtype == jnp.float64 or wide_time))
-        return function(*wide).astype(dtype)
+        if not isinstance(function, Formula):
+            return function(*wide).astype(dtype)
+        count = len(function.constants)
+        # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of the
+        # quotients at t = 0.7).
+        wide_time = any(t.dtype == jnp.float64 for t in operands[count:])
+        if function.divides and (dtype == jnp.float64 or wide_time):
+            wide[count] = _spread(wide[count], wide[-1] if function.times == 2 else wide[0])
+        return function.function(*wide, _OPS).astype(dtype)
 
 
 @partial(_run.defjvp, symbolic_zeros=True)

@@ -1,7 +1,8 @@
 """NumPy: large arrays in cache-sized blocks, and the floating dtypes of ml_dtypes.
 
-``numpy.isdtype`` and ``numpy.finfo`` do not support the dtypes of ml_dtypes (bfloat16, float8). array_api_compat is not
-used, because its import takes longer than that of NumPy.
+``numpy.isdtype`` and ``numpy.finfo`` do not support the dtypes of ml_dtypes (bfloat16, float8):
+https://github.com/numpy/numpy/issues/17809. array_api_compat is not used, because its import takes longer than that of
+NumPy.
 """
 
 from __future__ import annotations

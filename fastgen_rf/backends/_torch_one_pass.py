@@ -341,5 +341,5 @@ def _time_gradient(formula: Formula, sums: Any, times: Any, place: int) -> Any:
     return formula.function(*sums, *slopes, _SLOPE_OPS).slope
 
 
-# At the floor, the derivative of the maximum is 1, as for torch.clamp.
+# At the floor, the derivative of the maximum is 1, as for torch.clamp (https://github.com/pytorch/pytorch/pull/7049).
 _SLOPE_OPS = slope_ops(OPS)

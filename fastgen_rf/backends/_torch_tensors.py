@@ -156,7 +156,8 @@ def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:
     return torch.bucketize(u, table(boundaries, torch.float64, u.device), out_int32=True, right=True)
 
 
-# Device types that have streams and graphs, and where a copy from the host would wait.
+# Device types that have streams and graphs. A copy from the host would wait there, and a graph cannot capture it
+# (https://github.com/pytorch/pytorch/pull/172156).
 _KEEPS_TABLES = ("cuda",)
 
 
@@ -215,7 +216,8 @@ def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
 
 
 def _maximum(array: Any, floor: float) -> Any:
-    # torch.maximum does not accept a number, and before PyTorch 2.9 DTensor does not support clamp_min.
+    # torch.maximum does not accept a number, and before PyTorch 2.9 DTensor does not support clamp_min:
+    # https://github.com/pytorch/pytorch/pull/158619.
     return array.clamp(floor)
 
 

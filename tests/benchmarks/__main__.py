@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tests.benchmarks import report
+from tests.benchmarks import draws, report
 from tests.benchmarks.baselines import ON, frames
 from tests.benchmarks.cases import FORMULAS, TABLES, cases
 from tests.benchmarks.measure import times
@@ -21,15 +21,19 @@ def main() -> None:
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
     parser.add_argument("--backend", action="append", choices=names, default=[], help="repeatable; by default all")
     parser.add_argument("--op", action="append", choices=tuple(FORMULAS), default=[], help="repeatable")
-    parser.add_argument("--table", action="append", choices=TABLES, default=[], help="repeatable")
+    parser.add_argument("--table", action="append", choices=(*TABLES, "draws"), default=[], help="repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, for docs/examples/speed_chart.py")
     options = parser.parse_args()
+    tables = options.table or [*TABLES, "draws"]
+    chosen = frames(options.device, options.backend)
     records = []
     work = [
         (frame, case, [one for one in frame.implementations() if case.table == "sizes" or not one.compiled])
-        for frame in frames(options.device, options.backend)
-        for case in cases(frame.dtypes, frame.differentiable, options.table or TABLES, options.op)
+        for frame in chosen
+        for case in cases(frame.dtypes, frame.differentiable, tables, options.op)
     ]
+    if "draws" in tables:
+        work += [(frame, case, draws.implementations(frame, case)) for frame in chosen for case in draws.cases()]
     with tqdm(work, desc="time", unit="case", dynamic_ncols=True) as bar:
         for frame, case, measured in bar:
             bar.set_postfix_str(f"{frame.name} {case.op} {case.direction} {case.dtype} {case.elements:,}")

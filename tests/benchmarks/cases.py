@@ -1,4 +1,4 @@
-"""The cases that are measured, in three tables, and the formulas as users write them."""
+"""The cases of the formulas, in three tables, and the formulas as users write them. The draws are in draws.py."""
 
 from __future__ import annotations
 

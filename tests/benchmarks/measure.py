@@ -18,7 +18,7 @@ from typing import Any
 from tests.benchmarks.baselines import OURS, Call, Frame, Implementation
 from tests.benchmarks.cases import Case
 
-SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0}  # of measuring for a case
+SECONDS = {"sizes": 1.5, "images": 0.5, "formulas": 1.0, "draws": 0.5}  # of measuring for a case
 FEWEST, MOST = 5, 41  # rounds
 SHORTEST = 2e-3  # seconds that one measurement lasts at least, in several calls if necessary
 LEAD_IN = 20e-3  # a call shorter than this follows one that is not measured, for caches and the heap

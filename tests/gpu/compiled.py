@@ -1,13 +1,17 @@
 """The Triton kernels without a GPU: ``python -m tests.gpu.compiled`` compiles them and counts their instructions.
 
 It fails if a kernel contracts a product and a sum, spills registers, reads or writes arrays less than 16 bytes at a
-time, or has more float64 instructions than expected. Triton's wheel has the assembler and the disassembler.
+time, or has more float64 instructions than expected. With ``--launch`` it measures the Python time of a call up to the
+launch instead. Triton's wheel has the assembler and the disassembler.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
+import statistics
+import time
+import timeit
 from collections import Counter, deque
 from types import SimpleNamespace
 from typing import Any
@@ -114,8 +118,9 @@ def check(compiled: list[Any]) -> str:
         float64 = sum(counted[instruction] for instruction in FLOAT64)
         assert float64 <= most, f"{name}: {counted}"
         counts.append(f"{name} {float64} of {counted.total()}")
-    rf.x0_to_eps(array(torch.float64), array(torch.float64), t)
-    latest(fmas=0, loads=8)
+    for dtype, fmas, loads in ((torch.float64, 0, 8), (torch.float32, FMAS, 4), (torch.float16, FMAS, 2)):
+        rf.x0_to_eps(array(dtype), array(dtype), t)
+        latest(fmas, loads)
     rf.x0_to_eps(array(), array(torch.float32), 0.3)
     latest(FMAS, loads=3)
     rf.x0_to_eps(array(), array(), torch.zeros(4, 4096))
@@ -154,12 +159,38 @@ def check_launches(x: torch.Tensor, t: torch.Tensor) -> None:
         assert all(one is other or one == other for one, other in zip(first, second, strict=True)), (first, second)
 
 
+def print_launch_times() -> None:
+    """Print the CPU time of calls whose launch does nothing: the median of interleaved rounds, and quartiles."""
+    x, y = (torch.zeros(4, 4, dtype=torch.bfloat16) for _ in range(2))
+    leaf, t = x.clone().requires_grad_(), torch.rand(4)
+    calls: dict[str, Any] = {
+        "an allocation": lambda: torch.empty_like(x),
+        "add_noise": lambda: rf.add_noise(x, y, t),
+        "x0_to_flow": lambda: rf.x0_to_flow(x, y, t),
+        "add_noise and its gradient": lambda: torch.autograd.grad(rf.add_noise(leaf, y, t), leaf, x),
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(41):
+        for name, call in calls.items():
+            times[name].append(timeit.timeit(call, timer=time.process_time, number=1000) * 1000)
+    for name, rounds in times.items():
+        lower, median, upper = statistics.quantiles(rounds, n=4)
+        print(f"{name}: {median:.1f} us ({lower:.1f} to {upper:.1f})")
+
+
 def main() -> None:
-    """Check the architectures that the command line names, such as 90; by default all."""
+    """Do what the options ask for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.compiled", description=__doc__)
+    parser.add_argument("architecture", nargs="*", type=int, default=ARCHITECTURES, help="such as 90; all by default")
+    parser.add_argument("--launch", action="store_true", help="measure the Python time up to the launch")
+    options = parser.parse_args()
     compiled = record_kernels()
-    for architecture in map(int, sys.argv[1:] or ARCHITECTURES):
+    for architecture in options.architecture:
         driver.set_active(AbsentGpu(architecture))
         _triton._compiled.clear()
+        if options.launch:
+            print_launch_times()
+            return
         print(f"sm_{architecture}, float64 instructions: {check(compiled)}", flush=True)
 
 

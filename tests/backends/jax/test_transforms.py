@@ -62,7 +62,9 @@ def test_an_exported_program_takes_any_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "dtype"), [(TWO[0], jnp.float64), (TWO[0], jnp.float32), (TWO[1], jnp.float32)], ids=str
+    ("row", "dtype"),
+    [(TWO[0], jnp.float64), (TWO[0], jnp.float32), (TWO[1], jnp.float32)],
+    ids=["add_noise float64", "add_noise float32", "x0_to_eps float32"],
 )
 def test_formulas_are_linear_in_each_array_where_float64_does_not_show(row: Row, dtype: Any) -> None:
     cotangent = arrays(8, 6, dtype=dtype)[1]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+
 import pytest
 
 from fastgen_rf import __main__ as report
 from fastgen_rf.backends import FRAMEWORKS, Backend
 
+COMMAND = [sys.executable, "-m", "fastgen_rf"]
 RIGHT, NUMPY = Backend.evaluate, type(FRAMEWORKS["numpy"]())
 
 
@@ -17,6 +22,16 @@ def small(monkeypatch):
 
 def broken(*args):
     raise RuntimeError("no driver")
+
+
+@pytest.mark.slow
+def test_every_framework_is_reported_as_found_or_with_how_to_install_it():
+    done = subprocess.run(COMMAND, capture_output=True, text=True)
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
+    for name in FRAMEWORKS:
+        wanted = " ok" if importlib.util.find_spec(name) else "pip install"
+        assert wanted in lines[name]
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 import fastgen_rf as rf
 from fastgen_rf._draws import Index
 from tests.backends.jax.helpers import several_devices
+from tests.catalogue import CONFIGS
 
 SHIFTED = rf.SampleTimestepConfig()
 T_LIST = (1.0, 0.75, 0.5, 0.0)
@@ -65,6 +66,13 @@ def test_jit_vmap_and_scan_give_the_eager_samples_of_raw_and_typed_keys() -> Non
     assert_equal(jax.jit(samples)(keys[1]), each[1])
     assert_equal(jax.vmap(samples)(raw), wanted)
     assert_equal(jax.lax.scan(lambda carry, k: (carry, samples(k)), 0, keys)[1], wanted)
+
+
+def test_every_distribution_gives_the_eager_samples_under_jit() -> None:
+    def samples(k: jax.Array) -> list[jax.Array]:
+        return [rf.sample_timesteps(50, config, rng=k) for config in CONFIGS]
+
+    assert_equal(jax.jit(samples)(key()), samples(key()))
 
 
 def test_stratified_samples_sort_no_float64() -> None:

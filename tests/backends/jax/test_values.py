@@ -1,4 +1,4 @@
-"""JAX, values: the x64 flag, settings of JAX, compilations, transfers, lowering."""
+"""JAX, values: the x64 flag, NumPy arrays next to JAX arrays, JAX's settings, compilations, lowering."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.catalogue import (
     REPRESENTATIVE,
     ROWS,
     SAMPLERS,
+    Row,
     inputs,
 )
 
@@ -98,6 +99,24 @@ def test_with_the_x64_flag_the_numbers_are_those_without() -> None:
         for got, wanted in zip(results(), without, strict=True):
             assert got.dtype == wanted.dtype
             np.testing.assert_array_equal(got, wanted)
+
+
+# NumPy arrays next to JAX arrays
+
+
+@pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
+def test_numpy_arrays_next_to_jax_arrays_become_jax_arrays(row: Row) -> None:
+    ours = arrays(4, 6)
+    theirs = [np.asarray(x, np.float64) for x in ours]
+    wanted = row(*ours)
+
+    def mixed(*ours: Any) -> list[Any]:
+        return [row(*(theirs[at] if at in places else ours[at] for at in range(3))) for places in ((0,), (2,), (1, 2))]
+
+    for got in [*mixed(*ours), *jax.jit(mixed)(*ours)]:
+        assert isinstance(got, jax.Array)
+        assert got.dtype == jnp.float32  # to JAX, NumPy's float64 is float32 unless the flag is set
+        np.testing.assert_array_equal(got, wanted)
 
 
 # Settings of JAX

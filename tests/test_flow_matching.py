@@ -110,6 +110,12 @@ def test_expand_like_keeps_any_dtype_the_type_and_the_device(xp: Any, dtype: str
         assert np.array_equal(xp.numpy(expanded), xp.numpy(x)[:, None])
 
 
+def test_expand_like_reorders_axes(xp: Any) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    expanded = rf.expand_like(xp.array(x), xp.array(np.ones((3, 4, 2))), axes=(2, 0))
+    assert np.array_equal(xp.numpy(expanded), x.T[:, None, :])
+
+
 @pytest.mark.backends("numpy", "torch")
 def test_expand_like_returns_a_view(xp: Any) -> None:
     x = xp.array(np.zeros(2))

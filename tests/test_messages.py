@@ -67,6 +67,9 @@ TYPE_ERRORS = {
     "timestep_density(0.5, SampleTimestepConfig)": (
         "cfg must be an instance, got the class SampleTimestepConfig: pass SampleTimestepConfig(...)"
     ),
+    "convert_time(0.5j, source='sigma', target='rf')": (
+        "time must be a float or a real floating array for source 'sigma', got 0.5j"
+    ),
     # samplers
     "sample_timesteps(np.ones(2), CFG, rng=0, xp=np)": (
         f"n must be an integer or a tuple of integers, got array([1., 1.]){STATIC}"
@@ -108,6 +111,13 @@ VALUE_ERRORS = {
     "SampleTimestepConfig(t_list=[0.5, 1, 0])": (
         "t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got (0.5, 1.0, 0.0)"
     ),
+    "timestep_quantile(0.5, LISTED)": (
+        "t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got (0.5, 1.0)"
+    ),
+    "SampleTimestepConfig('loguniform', min_t=0)": ("min_t must be positive for time_dist_type='loguniform', got 0.0"),
+    "timestep_density(0.5, SampleTimestepConfig('polynomial'))": (
+        "time_dist_type 'polynomial' has no density: it is discrete"
+    ),
     "timestep_density(0.5, SampleTimestepConfig('shifted'))": (
         "time_dist_type 'shifted' has no density because clamping puts a point mass at a bound; use truncate=True"
     ),
@@ -127,6 +137,15 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         "add_noise(X, np.ones((2, 3)), 0.5)": (
             "TypeError: x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)"
         ),
+        "add_noise(np.ones((2, 3)), X, 0.5)": (
+            "TypeError: x0 and eps must come from one framework, got numpy and torch: pass torch.asarray(x0)"
+        ),
+        "expand_like(X, np.ones((2, 3)))": (
+            "TypeError: x and target must come from one framework, got torch and numpy: pass torch.asarray(target)"
+        ),
+        "sample(rng=xp.float32)": (
+            "TypeError: rng must be a torch.Generator, a numpy.random.Generator, an int or None, got dtype"
+        ),
         "sample(rng=0, xp=xp, device='gpu')": (
             "ValueError: device must be a torch.device or its name, such as 'cuda:0', got 'gpu'"
         ),
@@ -143,6 +162,10 @@ ON_ONE_FRAMEWORK = {  # in braces is what a framework calls its own
         ),
         "sample(xp=xp)": (
             "TypeError: rng must be given for JAX, which has no global generator: pass jax.random.key(seed)"
+        ),
+        "sample(rng=X)": (
+            "TypeError: rng must be a JAX key, a numpy.random.Generator or an int for JAX, got an array of dtype "
+            "float32"
         ),
         "sample(rng=xp.zeros((2, 2), 'uint32'))": (
             "ValueError: rng must be one JAX key, got keys of shape (2, 2): vmap over them"
@@ -171,6 +194,7 @@ KNOWN = {name: getattr(rf, name) for name in rf.__all__} | {
     "CFG": CFG,
     "sample": functools.partial(rf.sample_timesteps, 2, CFG),
     "BARE": SimpleNamespace(time_dist_type="mode", min_t=0.0, max_t=1.0),
+    "LISTED": SimpleNamespace(time_dist_type="uniform", min_t=0.0, max_t=1.0, t_list=[0.5, 1.0]),
 }
 
 

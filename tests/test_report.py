@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -47,3 +48,12 @@ def test_a_backend_that_fails_is_reported_and_makes_the_exit_status_1(monkeypatc
     replace(monkeypatch)
     assert report.main([]) == 1
     assert f"FAILED: {message}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = subprocess.run(COMMAND, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""

@@ -62,8 +62,6 @@ def slope_ops(ops: Ops) -> Ops:
         return Slope(ops.maximum(t.value, floor), t.slope * (t.value >= floor))
 
     def sqrt(t: Any) -> Any:
-        if not isinstance(t, Slope):
-            return ops.sqrt(t)
         root = ops.sqrt(t.value)
         return Slope(root, t.slope / (2 * root))
 

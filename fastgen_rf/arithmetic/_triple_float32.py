@@ -151,8 +151,6 @@ def _sqrt(value: Any) -> Any:
     Each step divides the remainder ``a - root**2`` by ``2 high``: the first one with ``root = high``, the second one
     with ``root = high + middle``.
     """
-    if isinstance(value, float):
-        return FLOATS.sqrt(value)
     f32, (first, second, third) = value.f32, (*value.rounded(), 0.0, 0.0)[:3]
     high = f32.xp.sqrt(first)
     twice = high + high

@@ -81,7 +81,7 @@ class TorchBackend(Backend):
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]
-        if torch.accelerator.is_available():
+        if torch.accelerator.is_available():  # pragma: no cover  (needs an accelerator)
             kind = str(torch.accelerator.current_accelerator())
             found += [torch.device(kind, index) for index in range(torch.accelerator.device_count())]
         return found

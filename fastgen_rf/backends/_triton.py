@@ -151,10 +151,10 @@ def _sum_products(grad, first, second, out, inner, BLOCK: tl.constexpr):  # type
     start, inside, _ = _block_of_row(0, inner, BLOCK)
     lane = tl.arange(0, BLOCK)
     factor = tl.load(grad + start + lane, mask=inside, other=0.0).to(tl.float64)
-    if first is not None:
+    if first is not None:  # pragma: no branch  (Triton runs a copy of this function)
         product = factor * tl.load(first + start + lane, mask=inside, other=0.0).to(tl.float64)
         tl.store(out + tl.program_id(0), tl.sum(product, 0))
-    if second is not None:
+    if second is not None:  # pragma: no branch
         product = factor * tl.load(second + start + lane, mask=inside, other=0.0).to(tl.float64)
         tl.store(out + tl.num_programs(0) + tl.program_id(0), tl.sum(product, 0))
 
@@ -189,20 +189,21 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
     aligned = [x.data_ptr() % 16 == 0 for x in tensors]
     key = (formula, numbers, n, inner, out.get_device(), *[x.dtype for x in tensors], *aligned)
     run = _compiled.get(key)
-    if run is not None:
+    if run is not None:  # pragma: no cover  (the interpreter compiles nothing)
         run(*arguments)
         return
     form, blocks = "number" if numbers else "row", n // inner * _count_blocks(inner)
     if inner < min(n, _BLOCK):
         form, blocks = "element" if inner == 1 else "many rows", _count_blocks(n)
     compiled = _kernel(formula, form, out.dtype == torch.float64)[(blocks, 1, 1)](*arguments, **_OPTIONS)
-    if len(_compiled) == _MOST_COMPILED:  # a program may use any number of sizes
+    # A program may use any number of sizes.
+    if len(_compiled) == _MOST_COMPILED:  # pragma: no cover  (the interpreter compiles nothing)
         _compiled.clear()
-    if compiled is not None:  # the interpreter compiles nothing
+    if compiled is not None:  # pragma: no cover  (the interpreter compiles nothing)
         _compiled[key] = _launcher(compiled, (blocks, 1, 1))
 
 
-def _launcher(compiled: Any, grid: tuple[int, ...]) -> Any:
+def _launcher(compiled: Any, grid: tuple[int, ...]) -> Any:  # pragma: no cover  (the interpreter compiles nothing)
     """Return a function of a kernel's arguments that launches it on the current stream."""
     # The public compiled[grid] takes 3 us more, most of them for the hooks of Triton's profiler. The names used here
     # are private to Triton, so they are used only where the launch has the known signature.

@@ -58,6 +58,11 @@ def test_subnormals_are_kept(dtype: Any, smallest: float) -> None:
 
 # Devices. On a machine with one GPU the last device is the current one.
 
+
+def test_a_device_may_be_given_as_its_index() -> None:
+    assert times(rng=0, xp=cupy, device=np.int64(0)).device == cupy.cuda.Device(0)
+
+
 LAST = cupy.cuda.Device(cupy.cuda.runtime.getDeviceCount() - 1)
 CALLS = [
     lambda x, y, t: rf.rf_alpha(t),

@@ -29,7 +29,7 @@ ASKED_BY_NAME = any(re.match(r"-[se]|--sessions?\b|-l|--list|-t|--tags", argumen
 nox.options.error_on_missing_interpreters = ASKED_BY_NAME
 if not ASKED_BY_NAME:
     atexit.register(
-        print, "Not run here, for want of the hardware: CUDA, CuPy, MPS, TPU. See docs/contributing/on_a_gpu.md."
+        print, "Not run here, because the hardware is missing: CUDA, CuPy, MPS, TPU. See docs/contributing/on_a_gpu.md."
     )
 
 ROOT = Path(__file__).parent

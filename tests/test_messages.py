@@ -67,6 +67,11 @@ TYPE_ERRORS = {
     "timestep_density(0.5, SampleTimestepConfig)": (
         "cfg must be an instance, got the class SampleTimestepConfig: pass SampleTimestepConfig(...)"
     ),
+    "shift_timesteps(0.5, X)": "shift must be a number where t is a number, got ndarray",
+    "shift_timesteps(X.astype(int), X)": (
+        "t must be a real floating array, got dtype int64; t runs from 0 (data) to 1 (noise): divide integer timesteps "
+        "(e.g. diffusers' 0..1000) by 1000"
+    ),
     "convert_time(0.5j, source='sigma', target='rf')": (
         "time must be a float or a real floating array for source 'sigma', got 0.5j"
     ),
@@ -99,7 +104,12 @@ VALUE_ERRORS = {
     ),
     "convert_time(0.5, source='rf', target='t')": "target must be one of rf, angle, sigma, log_snr, alpha_bar, got 't'",
     "convert_time(10**400, source='sigma', target='rf')": f"time must be a number that float64 can hold, got {10**400}",
+    "shift_timesteps(X, np.ones(3))": (
+        "shift must have a leading part of t's shape (2, 3), or broadcast to it after trailing singleton axes, got "
+        "(3,); use expand_like(shift, t, axes=...) to align shift with other axes"
+    ),
     # numbers
+    "resolution_shift(9, base_tokens=4, max_tokens=4)": "base_tokens and max_tokens must differ, got 4 twice",
     "resolution_shift(5_000_000)": "shift overflows float64 (log shift = 846.8) for tokens=5000000",
     "make_t_list(4, max_t=1.0, terminal=1.0)": "terminal must lie in (0, 1), got 1.0",
     "make_t_list(4, terminal=0.1)": "terminal needs max_t=1, got max_t=0.999",

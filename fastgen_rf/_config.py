@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._distributions import DISTRIBUTIONS
 from fastgen_rf._numbers import finite
-from fastgen_rf._tracing import is_traced, shown
+from fastgen_rf._tracing import cached, is_traced, shown
 from fastgen_rf.backends import check_plain, of_one_framework
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def checked_config(cfg: Any, argument: str = "cfg") -> SampleTimestepConfig:
 
     Another object needs only the fields that its distribution uses. Other fields that it lacks get their defaults.
     """
-    if isinstance(cfg, SampleTimestepConfig):
+    # The result is hashable, and a subclass may not be.
+    if type(cfg) is SampleTimestepConfig:
         return cfg
     if isinstance(cfg, type):  # A dataclass has its defaults as attributes.
         raise TypeError(f"{argument} must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
@@ -190,6 +191,11 @@ def checked_t_list(t_list: Any) -> tuple[float, ...]:
     entries = tuple(given)
     if set(map(type, entries)) != {float}:
         entries = tuple(finite(_read(entry), "each entry of t_list") for entry in entries)
+    return _descending(entries)
+
+
+@cached
+def _descending(entries: tuple[float, ...]) -> tuple[float, ...]:
     # In a trace by Dynamo, numbers that change from call to call become constants when they are keys of a dictionary.
     different = tuple(dict.fromkeys(entries))
     # NaN fails here too. Dynamo traces map several times faster than a generator.

@@ -35,10 +35,9 @@ class Quantile:
 
 
 @dataclass(frozen=True)
-class Times:
+class Times(Quantile):
     """One time for each sample."""
 
-    quantile: Quantile
     stratified: bool = False
 
     count = 1
@@ -53,7 +52,7 @@ class Times:
         if self.stratified:
             place, stratum, n = _in_strata(u, order, xp)
             u = (stratum + place) / n
-        return (self.quantile.at(u, xp, special),)
+        return (self.at(u, xp, special),)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy.typing as npt
 
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
-from fastgen_rf._draws import Index, Pairs, Quantile, Times, bounds, rounded_entries
+from fastgen_rf._draws import Index, Pairs, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
-from fastgen_rf._tracing import lies_in, shown
+from fastgen_rf._tracing import cached, lies_in, shown
 from fastgen_rf._typing import (
     AnyNamespace,
     KeyT,
@@ -141,7 +141,7 @@ def sample_timesteps(
     config = checked_config(cfg)
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    (t,) = backend.sample(shape, Times(_quantile(config, backend, dtype), stratified), rng, device, dtype)
+    (t,) = backend.sample(shape, _times(config, stratified, backend, dtype), rng, device, dtype)
     return t
 
 
@@ -240,10 +240,10 @@ def sample_timestep_pairs(
         )
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    quantile, r_quantile = _quantile(first, backend, dtype), _quantile(second, backend, dtype)
+    times, r_times = _times(first, stratified, backend, dtype), _times(second, stratified, backend, dtype)
     # A number whose value a trace leaves open may be positive.
     zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
-    t, r = backend.sample(shape, Pairs(quantile, r_quantile, stratified, share_equal, zeros), rng, device, dtype)
+    t, r = backend.sample(shape, Pairs(times, r_times, stratified, share_equal, zeros), rng, device, dtype)
     return t, r
 
 
@@ -356,8 +356,9 @@ def sample_from_t_list(
     return (t, index) if return_index else t
 
 
-def _quantile(config: SampleTimestepConfig, backend: Backend, dtype: Any) -> Quantile:
-    return Quantile(config, *bounds(config, backend, dtype))
+@cached
+def _times(config: SampleTimestepConfig, stratified: bool, backend: Backend, dtype: Any) -> Times:
+    return Times(config, *bounds(config, backend, dtype), stratified)
 
 
 def _probability(value: Any, name: str) -> float:
@@ -376,26 +377,26 @@ def _check_stratified(stratified: Any) -> None:
 
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:
     """Check the arguments of every sampler. Return the shape to draw, the backend, and its rng and dtype."""
-    (rng,) = of_one_framework(rng)  # A flax.nnx.RngKey is a JAX key.
-    shape = n if isinstance(n, tuple) else (n,)
-    # The checks of other sizes take 2 us.
-    plain_sizes = all([type(size) is int and size >= 0 for size in shape])
-    if not plain_sizes:
-        shape = tuple([plain(size) for size in shape])
-        if any([is_integer(size) and size < 0 for size in shape]):
-            raise ValueError(f"n must not be negative, got {shown(n)}")
+    # Fast path: the other checks of a size take 1 us.
+    shape = (n,) if type(n) is int and 0 <= n <= sys.maxsize else _checked_shape(n)
+    if rng is not None:
+        (rng,) = of_one_framework(plain(rng))  # A flax.nnx.RngKey is a JAX key.
     backend = backend_for_draws(rng, xp, device, dtype)
-    if not plain_sizes:
-        for size in shape:
-            if isinstance(size, bool) or not (is_integer(size) or is_symbolic(size)):
-                is_array = not is_real(size) and hasattr(size, "shape")
-                hint = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
-                raise TypeError(
-                    f"n must be an integer or a tuple of integers, got {shown(n)}{hint if is_array else ''}"
-                )
-    if math.prod([size for size in shape if plain_sizes or is_integer(size)]) > sys.maxsize:
-        raise ValueError(f"n is too large for an array, got {shown(n)}")
     dtype = backend.dtype(dtype)
     if not backend.is_floating(dtype):
         raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
     return shape, backend, rng, dtype
+
+
+def _checked_shape(n: Any) -> tuple[int, ...]:
+    shape = tuple([plain(size) for size in (n if isinstance(n, tuple) else (n,))])
+    if any([is_integer(size) and size < 0 for size in shape]):
+        raise ValueError(f"n must not be negative, got {shown(n)}")
+    for size in shape:
+        if isinstance(size, bool) or not (is_integer(size) or is_symbolic(size)):
+            is_array = not is_real(size) and hasattr(size, "shape")
+            hint = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
+            raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint if is_array else ''}")
+    if math.prod([size for size in shape if is_integer(size)]) > sys.maxsize:
+        raise ValueError(f"n is too large for an array, got {shown(n)}")
+    return shape

@@ -145,11 +145,8 @@ def is_symbolic(n: Any) -> bool:
     """Whether ``n`` is a size in an exporter's trace: not a number or an array, but an index or a JAX dimension."""
     if hasattr(type(n), "__index__"):
         return not hasattr(n, "shape")
-    if "jax" not in sys.modules:
-        return False
-    from jax import export
-
-    return bool(export.is_symbolic_dim(n))
+    jax = sys.modules.get("jax")
+    return jax is not None and bool(jax.export.is_symbolic_dim(n))
 
 
 def as_array(time: Any) -> Any:
@@ -221,7 +218,16 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
 
     A NumPy generator can be used with every framework, so it names NumPy only if nothing names another framework.
     """
-    rng = plain(rng)
+    torch = sys.modules.get("torch")
+    # Fast path: the checks below take 1.5 us of the 12 that a small draw of PyTorch takes.
+    if (
+        torch is not None
+        and isinstance(device, torch.device)
+        and xp is None
+        and (rng is None or isinstance(rng, torch.Generator))
+        and (dtype is None or isinstance(dtype, torch.dtype))
+    ):
+        return _load_torch()
     if isinstance(rng, (bool, str)):
         raise TypeError(f"rng must be {_WANTED['rng']}, got {rng!r}")
     if isinstance(rng, int) and rng < 0:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastgen_rf._numbers import plain
 from fastgen_rf.arithmetic import FLOATS, Float32, Formula, Ops, TimeMap
 from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, leading_bits, plus
 
@@ -60,6 +59,9 @@ class Backend:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     # Arrays and devices
 
@@ -244,7 +246,7 @@ class Backend:
     def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         """Draw the arrays of ``draws`` in ``shape``: on the host with a NumPy generator, else with :meth:`draw`."""
         if not isinstance(rng, np.random.Generator):
-            return self.draw(shape, draws, plain(rng), device, dtype)
+            return self.draw(shape, draws, rng, device, dtype)
         from scipy import special
 
         times = draws(rng.random(draws.shape(math.prod(shape))), np, special)

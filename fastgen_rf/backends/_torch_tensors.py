@@ -56,6 +56,12 @@ def double(array: Any, copy: bool = False) -> Any:
     return array.to(torch.float64, copy=True) if copy and array.is_inference() else array.double()
 
 
+def cast(array: Any, dtype: torch.dtype) -> Any:
+    """An array in ``dtype``; itself if it is already."""
+    # A call of ``to`` that does nothing takes 0.7 us, and one without the name ``dtype=`` 0.5 us longer.
+    return array if array.dtype == dtype else array.to(dtype=dtype)
+
+
 def widened(t: Any, rank: int, copy: bool = False) -> Any:
     """A time in float64 with trailing axes; with ``copy``, in memory that no other tensor shares."""
     if isinstance(t, float):
@@ -135,7 +141,8 @@ def named_device(device: Any) -> torch.device:
 def uniform(size: tuple[int, ...], device: torch.device, has_float64: bool, options: dict[str, Any]) -> Any:
     """Draw float64 uniform numbers on ``device``. If it has no float64, the numbers are on the CPU."""
     if has_float64:
-        return torch.rand(size, dtype=torch.float64, device=device, **options)
+        # PyTorch parses the size in 0.7 us more if it is one tuple.
+        return torch.rand(*size, dtype=torch.float64, device=device, **options)
     bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
     return bits[0] * 2.0**-24 + bits[1] * 2.0**-48
 
@@ -148,7 +155,7 @@ def taken(values: tuple[float, ...], index: Any, dtype: torch.dtype) -> Any:
     # float32 holds every value of a narrower dtype, and PyTorch cannot index tensors of each of those.
     entries = table(values, torch.float64 if dtype == torch.float64 else torch.float32, index.device)
     # index_select takes half the time of an index, but it supports one axis only.
-    return (entries.index_select(0, index) if index.ndim == 1 else entries[index]).to(dtype)
+    return cast(entries.index_select(0, index) if index.ndim == 1 else entries[index], dtype)
 
 
 def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:

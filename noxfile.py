@@ -175,12 +175,16 @@ def tests_triton(session: nox.Session) -> None:
     run_pytest(session, "--backend", "torch", "tests/backends/torch/triton", env={"TRITON_INTERPRET": "1"})
 
 
+# CuPy's tests, and the catalogue's, which run on a stand-in for CuPy
+CATALOGUE = ("tests/test_same_bits.py", "tests/test_features.py", "tests/test_errors.py")
+STAND_IN = ("--device", "stand-in", "tests/backends/cupy", *CATALOGUE)
+
+
 @nox.session(name="tests-stand-in", tags=["ci"])
 def tests_stand_in(session: nox.Session) -> None:
     """Run the CuPy backend on a stand-in over NumPy: CuPy itself is not tested."""
     install(session, ".", "runner", "bfloat16")
-    catalogue = ("tests/test_same_bits.py", "tests/test_features.py", "tests/test_errors.py")
-    run_pytest(session, "--device", "stand-in", "tests/backends/cupy", *catalogue)
+    run_pytest(session, *STAND_IN)
 
 
 @nox.session(name="tests-nvrtc", tags=["ci"])
@@ -284,7 +288,7 @@ def fuzz(session: nox.Session, backend: str) -> None:
     """Search for calls with a wrong result or an unclear error: 10,000 examples of each property."""
     install(session, ".", "runner", "bfloat16", *FRAMEWORKS[backend])
     options = ("--hypothesis-profile", "fuzz", "--hypothesis-show-statistics")
-    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py", "tests/test_errors.py")
+    run_pytest(session, "--backend", backend, *options, "tests/test_any_call.py")
 
 
 @nox.session
@@ -302,8 +306,7 @@ def coverage(session: nox.Session) -> None:
     install(session, TRITON)
     session.run("coverage", "erase")
     triton = ("--backend", "torch", "tests/backends/torch/triton")
-    stand_in = ("--device", "stand-in", "tests/backends/cupy", "tests/test_same_bits.py", "tests/test_features.py")
-    for options in (("--backend", ",".join(FRAMEWORKS)), triton, stand_in):
+    for options in (("--backend", ",".join(FRAMEWORKS)), triton, STAND_IN):
         env = jax_cache(session) | ({"TRITON_INTERPRET": "1"} if options is triton else {})
         arguments = ("-m", "pytest", "--numprocesses", "auto", *options, *session.posargs)
         session.run("coverage", "run", *arguments, env=env)

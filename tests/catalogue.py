@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -30,8 +31,6 @@ class Row(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012  # nobody writes to it
     like: int = 0
     """Position of the argument whose dtype the result has."""
-    floored: bool = False
-    """Whether the library bounds a divisor by 1e-6, so that within 1e-6 of t = 0 and 1 the definition does not hold."""
     needs: str = "arithmetic"
     """"functions": transcendental ones, which exist in float64 only; "special": special ones, which few have."""
     slack: Callable[..., Any] | None = None
@@ -67,14 +66,14 @@ def _conversion(function: Callable[..., Any], source: str, target: str, like: in
     def value(pred: Any, x_t: Any, t: Any) -> Any:
         return exact.prediction(pred, x_t, t, source, target) if _inside(t) else mp.nan
 
-    return Row(function, "xyt", value, {"source": source, "target": target} if named else {}, like, floored=True)
+    return Row(function, "xyt", value, {"source": source, "target": target} if named else {}, like)
 
 
 def _state(source: str, target: str) -> Row:
     def value(x: Any, t: Any) -> Any:
         return x * exact.SCALES[target](t) / exact.SCALES[source](t) if _inside(t) else mp.nan
 
-    return Row(rf.convert_state, "xt", value, {"source": source, "target": target}, floored=target == "ve")
+    return Row(rf.convert_state, "xt", value, {"source": source, "target": target})
 
 
 def _time(source: str, target: str) -> Row:
@@ -156,18 +155,15 @@ def _density_slack(cfg: Any) -> Callable[[Any], Any]:
     return lambda t: mp.mpf(10) ** -13 * abs(exact.density(t, cfg))
 
 
-def _distribution(function: Callable[..., Any], takes: str, value: Any, cfg: Any, needs: str, slack: Any) -> Row:
-    return Row(function, takes, lambda x: value(x, cfg), {"cfg": cfg}, needs=needs, slack=slack(cfg))
-
-
 QUANTILES = [
-    _distribution(rf.timestep_quantile, "u", exact.quantile, cfg, "special", _quantile_slack) for cfg in CONFIGS
+    Row(rf.timestep_quantile, "u", partial(exact.quantile, c=c), {"cfg": c}, needs="special", slack=_quantile_slack(c))
+    for c in CONFIGS
 ]
 DENSITIES = [
-    _distribution(rf.timestep_density, "d", exact.density, cfg, "functions", _density_slack)
-    for cfg in CONFIGS
-    if not exact.DISTRIBUTIONS[cfg.time_dist_type].discrete
-    and (cfg.truncate or not exact.DISTRIBUTIONS[cfg.time_dist_type].shifts)
+    Row(rf.timestep_density, "d", partial(exact.density, c=c), {"cfg": c}, needs="functions", slack=_density_slack(c))
+    for c in CONFIGS
+    if not exact.DISTRIBUTIONS[c.time_dist_type].discrete
+    and (c.truncate or not exact.DISTRIBUTIONS[c.time_dist_type].shifts)
 ]
 
 FORMULAS = [
@@ -176,9 +172,9 @@ FORMULAS = [
     _conversion(rf.pred_x0_from_flow, "flow", "x0", like=1),
     _conversion(rf.x0_to_eps, "x0", "eps"),
     _conversion(rf.x0_to_flow, "x0", "flow"),
-    Row(rf.ode_step, "xyts", _ode_step, like=1, floored=True),
+    Row(rf.ode_step, "xyts", _ode_step, like=1),
     Row(rf.flow_step, "xyts", lambda flow, x_t, t, s: x_t + (s - t) * flow, like=1),
-    Row(rf.renoise, "xytn", _renoise, floored=True),
+    Row(rf.renoise, "xytn", _renoise),
     *CONVERSIONS,
     *STATES,
 ]

@@ -39,6 +39,25 @@ def composed(composition: str, transforms: dict[str, Callable[..., Any]], rows: 
     return reduce(transformed, reversed(composition.split("-")), rows)
 
 
+def derivatives(module: Any) -> dict[str, Callable[..., Any]]:
+    """Forward and reverse mode by ``torch.func`` or ``jax``, which have the same functions."""
+
+    def jvp(function: Rows, *arrays: Any) -> Any:
+        inner, at, direction = moved(function, arrays)
+        return module.jvp(inner, at, direction)[1]
+
+    def grad(function: Rows, *arrays: Any) -> Any:
+        inner, at, direction = moved(function, arrays)
+        return dot(module.grad(lambda *x: inner(*x).sum(), argnums=tuple(range(ARGUMENTS)))(*at), direction)
+
+    return {"jvp": jvp, "grad": grad}
+
+
+def dot(gradients: Any, directions: Any) -> Any:
+    """The derivative of each row along the directions."""
+    return sum((g * d).reshape(d.shape[0], -1).sum(-1) for g, d in zip(gradients, directions, strict=True))
+
+
 def moved(function: Rows, arrays: tuple[Any, ...]) -> tuple[Rows, Any, Any]:
     """The function of the four arguments alone, these arguments, and the last direction, which it does not get."""
     last = len(arrays) - ARGUMENTS

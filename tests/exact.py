@@ -203,6 +203,13 @@ def density(t: Any, c: Any) -> Any:
     return slope(lambda x: published.cdf((x - low) / (high - low), c), t)
 
 
+def around_quotients(k: int) -> tuple[Any, Any]:
+    """The float64 quotients i / k in [0, 1] and their neighbors, and how many of 1/k to (k-1)/k are at most each."""
+    quotients = np.array([i / k for i in range(k + 1)])
+    u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
+    return u, np.searchsorted(quotients[1:-1], u, side="right")
+
+
 # Elementwise evaluation, and derivatives as differences of exact values
 
 STEP = mp.mpf(10) ** -18  # central differences in 60 digits: right to 36 digits relative to the third derivative

@@ -23,6 +23,11 @@ NARROW = ("bfloat16", "float16")
 EVERYTHING = frozenset({"float64", "float32", *NARROW, "special"})
 
 
+def low_precision(self: Framework, call: Call, arrays: list[Any]) -> Any:
+    """yes"""
+    return call(*arrays)
+
+
 class Framework:
     """A namespace of the array API standard on one device."""
 
@@ -117,7 +122,7 @@ class Framework:
 
 class Numpy(Framework):
     name, title = "numpy", "NumPy"
-    has = EVERYTHING
+    has, low_precision = EVERYTHING, low_precision
 
     def dtype(self, name: str) -> Any:
         if name == "bfloat16":
@@ -132,16 +137,12 @@ class Numpy(Framework):
             raise TypeError(f"not a NumPy array: {type(array)}")
         return np.asarray(array, dtype=np.float32) if array.dtype.kind == "V" else np.asarray(array)
 
-    def low_precision(self, call: Call, arrays: list[Any]) -> Any:
-        """yes (bfloat16 of ml_dtypes)"""
-        return call(*arrays)
-
 
 class Torch(Framework):
     name, title = "torch", "PyTorch"
     names_device = True
     devices = ("cpu", "cuda")
-    has = EVERYTHING
+    has, low_precision = EVERYTHING, low_precision
 
     def find_device(self, place: str) -> Any:
         return self.namespace.device("cuda", 0) if place == "cuda" else self.namespace.device("cpu")
@@ -165,10 +166,6 @@ class Torch(Framework):
 
     def second_device(self, values: Any) -> Any:
         return self.namespace.empty(np.shape(values), device="meta")
-
-    def low_precision(self, call: Call, arrays: list[Any]) -> Any:
-        """yes"""
-        return call(*arrays)
 
     def no_float64(self, call: Call, arrays: list[Any]) -> Any:
         """like MPS (simulated)"""
@@ -235,7 +232,7 @@ class Torch(Framework):
 class Jax(Framework):
     name, title, namespace_name = "jax", "JAX", "jax.numpy"
     devices = ("cpu", "cuda")
-    has = EVERYTHING
+    has, low_precision = EVERYTHING, low_precision
     contracts = True
 
     def __init__(self, place: str) -> None:
@@ -272,10 +269,6 @@ class Jax(Framework):
     def second_device(self, values: Any) -> Any:
         others = [device for device in self.jax.devices(self.place) if device != self.device]
         return self.jax.device_put(np.asarray(values, np.float32), others[0]) if others else None
-
-    def low_precision(self, call: Call, arrays: list[Any]) -> Any:
-        """yes"""
-        return call(*arrays)
 
     def no_float64(self, call: Call, arrays: list[Any]) -> Any:
         """simulated"""
@@ -336,7 +329,7 @@ class Cupy(Framework):
     name, title = "cupy", "CuPy"
     names_device = True
     devices = ("cuda", "stand-in")
-    has = EVERYTHING
+    has, low_precision = EVERYTHING, low_precision
 
     def find_device(self, place: str) -> Any:
         return self.namespace.cuda.Device(0)
@@ -357,10 +350,6 @@ class Cupy(Framework):
     def numpy(self, array: Any) -> Any:
         host = self.namespace.asnumpy(array)
         return host.astype(np.float32) if host.dtype.kind == "V" else host
-
-    def low_precision(self, call: Call, arrays: list[Any]) -> Any:
-        """yes (bfloat16 of ml_dtypes)"""
-        return call(*arrays)
 
 
 class Strict(Framework):

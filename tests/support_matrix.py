@@ -13,7 +13,7 @@ from tests.frameworks import FRAMEWORKS
 
 FEATURES = {  # methods of the frameworks' classes, and how the documentation calls them
     "eager": "Eager calls",
-    "low_precision": "bfloat16 and float16",
+    "low_precision": "bfloat16 (of ml_dtypes outside PyTorch) and float16",
     "no_float64": "Devices without float64",
     "compiled": "Compiled",
     "exported": "Exported",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fastgen_rf as rf
 from tests.bits import rounded
-from tests.catalogue import CONFIGS, FORMULAS, Row
+from tests.catalogue import FORMULAS, Row
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{what} encountered:RuntimeWarning")
@@ -148,36 +148,3 @@ def test_expand_like_lays_axes_where_they_are_asked_for(xp: Any, data: Any) -> N
     want = np.moveaxis(host.reshape(host.shape + (1,) * (len(shape) - host.ndim)), range(len(places)), places)
     assert tuple(got.shape) == want.shape
     assert np.array_equal(xp.numpy(got), want, equal_nan=True)
-
-
-# Samplers
-
-
-@given(data=st.data())
-def test_any_sample_lies_in_its_bounds_and_a_seed_repeats_it(xp: Any, data: Any) -> None:
-    """Config, size, dtype, generator and options of any kind."""
-    c = data.draw(st.sampled_from(few(CONFIGS) if xp.name == "jax" else CONFIGS))
-    n = data.draw(
-        st.sampled_from(few([(2, 3), 7, 0, ()]))
-        if xp.name == "jax"
-        else st.one_of(st.integers(0, 40), st.tuples(st.integers(0, 5), st.integers(0, 5)), st.just(()))
-    )
-    seed = data.draw(st.one_of(st.integers(0, 100), st.integers(0, 2**200)))
-    rng = data.draw(st.sampled_from([lambda: seed, lambda: xp.rng(seed % 2**32), lambda: np.random.default_rng(seed)]))
-    shares = st.sampled_from(few([0.75, 1.0, 0.0])) if xp.name == "jax" else st.floats(0, 1)
-    equal, paired = data.draw(shares), data.draw(st.booleans())
-    how = {**xp.draw_args, "dtype": xp.dtype(data.draw(dtypes(xp))), "stratified": data.draw(st.booleans())}
-
-    def sample() -> tuple[Any, ...]:
-        if paired:
-            return rf.sample_timestep_pairs(n, c, equal=equal, rng=rng(), **how)
-        return (rf.sample_timesteps(n, c, rng=rng(), **how),)
-
-    drawn = [np.asarray(xp.numpy(t), np.float64) for t in sample()]
-    for t, again in zip(drawn, sample(), strict=True):
-        assert t.shape == (n if isinstance(n, tuple) else (n,))
-        assert ((t >= c.min_t) & (t <= c.max_t)).all()
-        assert np.array_equal(t, np.asarray(xp.numpy(again), np.float64))
-    if paired:
-        assert (drawn[1] <= drawn[0]).all()
-        assert equal < 1 or np.array_equal(*drawn)

@@ -20,7 +20,6 @@ from tests.frameworks import FRAMEWORKS
 from tests.support_matrix import FEATURES, FUNCTIONS, cell, refusal
 
 EPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}  # spacing above 1
-DERIVATIVES = ("reverse", "forward", "repeated")
 
 
 def every_call(feature: str) -> Callable[[Any], Any]:

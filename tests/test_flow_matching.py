@@ -11,15 +11,12 @@ import numpy as np
 import pytest
 
 import fastgen_rf as rf
+from tests.benchmarks.cases import FORMULAS
 from tests.bits import assert_same_bits
 from tests.catalogue import HARD_TIMES, ROWS
 
 AS_WRITTEN = {  # in plain operators, in the dtype of what they are given
-    "add_noise": lambda x0, eps, t, s: x0 * (1 - t) + eps * t,
-    "pred_noise_to_pred_x0": lambda eps, x_t, t, s: (x_t - t * eps) / np.maximum(1 - t, 1e-6),
-    "pred_x0_from_flow": lambda v, x_t, t, s: x_t - t * v,
-    "x0_to_eps": lambda x0, x_t, t, s: (x_t - (1 - t) * x0) / np.maximum(t, 1e-6),
-    "x0_to_flow": lambda x0, x_t, t, s: (x_t - x0) / np.maximum(t, 1e-6),
+    **{name: lambda x, y, t, s, f=f: f(x, y, t, np.maximum) for name, f in FORMULAS.items()},
     "flow_step": lambda flow, x_t, t, s: x_t + (s - t) * flow,
     "ode_step": lambda x0, x_t, t, s: x0 * (1 - s / np.maximum(t, 1e-6)) + x_t * (s / np.maximum(t, 1e-6)),
 }

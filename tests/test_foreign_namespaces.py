@@ -1,4 +1,7 @@
-"""A namespace that differs from the standard in how it names devices, as dpnp 0.20 does: a stand-in over NumPy."""
+"""Namespaces of the array API standard that are not among the tested ones: a stand-in over NumPy.
+
+Its devices belong to another library, as those of dpnp belong to dpctl.
+"""
 
 from __future__ import annotations
 
@@ -14,58 +17,44 @@ import fastgen_rf as rf
 CFG = rf.SampleTimestepConfig()
 
 
-class Device:
-    """What an array of dpnp has as its device; a name or a SYCL device may make it."""
-
-    def __init__(self, device: Any) -> None:
-        self.name = device.name if isinstance(device, (Device, SyclDevice)) else device or "gpu"
-        if self.name not in ("gpu", "cpu"):
-            raise ValueError(f"no SYCL device {device}")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Device) and other.name == self.name
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 class SyclDevice:
-    """What dpnp lists as its devices, which are another library's."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    """A device of the other library."""
 
 
-class Placed:
-    def __init__(self, values: Any, device: Any) -> None:
-        self.values, self.device = values, Device(device)
-
-    def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
-        return sys.modules["dpnp_like"]
+DEVICES = [SyclDevice(), SyclDevice()]
 
 
-@pytest.fixture
-def dpnp(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A namespace in which a device is known by several names, none of which is in its list."""
-    module: Any = ModuleType("dpnp_like")
+def namespace(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = ModuleType(name)
+
+    class Placed:
+        def __init__(self, values: Any, device: Any) -> None:
+            self.values, self.device, self.dtype, self.shape = values, device, values.dtype, values.shape
+
+        def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
+            return module
+
     module.float32, module.isdtype, module.finfo = np.dtype("float32"), np.isdtype, np.finfo
     module.asarray = lambda values, dtype=None, device=None: Placed(np.asarray(values, dtype), device)
-    module.empty = lambda shape, device=None: Placed(np.empty(shape), device)
-    module.__array_namespace_info__ = lambda: SimpleNamespace(devices=lambda: [SyclDevice("gpu"), SyclDevice("cpu")])
-    monkeypatch.setitem(sys.modules, "dpnp_like", module)
-    monkeypatch.setattr(Device, "__module__", "dpnp_like")
-    monkeypatch.setattr(SyclDevice, "__module__", "sycl")
+    module.__array_namespace_info__ = lambda: SimpleNamespace(devices=lambda: DEVICES)
+    monkeypatch.setitem(sys.modules, name, module)
     return module
 
 
-def test_a_device_may_have_names_that_the_namespace_does_not_list(dpnp):
-    wanted = rf.sample_timesteps(3, CFG, rng=0, xp=np)
-    for device in ("cpu", Device("cpu"), SyclDevice("cpu")):
-        t = rf.sample_timesteps(3, CFG, rng=0, xp=dpnp, device=device)
-        assert t.device == Device("cpu")
-        assert np.array_equal(t.values, wanted)
-    assert rf.sample_timesteps(3, CFG, rng=0, device=Device("cpu")).device == Device("cpu")
-    with pytest.raises(ValueError, match="device must be one of"):
-        rf.sample_timesteps(3, CFG, rng=0, xp=dpnp, device="fpga")
-
+def test_a_device_that_the_namespace_lists_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = namespace("dpnp_like", monkeypatch)
+    monkeypatch.setattr(SyclDevice, "__module__", "sycl")
+    t = rf.sample_timesteps(3, CFG, rng=0, xp=module, device=DEVICES[1])
+    assert t.device is DEVICES[1]
+    assert np.array_equal(t.values, rf.sample_timesteps(3, CFG, rng=0, xp=np))
+    for device in ("fpga", SyclDevice()):
+        with pytest.raises(ValueError, match="device must be one of"):
+            rf.sample_timesteps(3, CFG, rng=0, xp=module, device=device)
     with pytest.raises(TypeError, match="unrecognized device: got SyclDevice"):
-        rf.sample_timesteps(3, CFG, rng=0, xp=np, device=SyclDevice("cpu"))
+        rf.sample_timesteps(3, CFG, rng=0, xp=np, device=DEVICES[1])
+
+
+def test_arrays_of_two_namespaces_are_a_type_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = (namespace(name, monkeypatch).asarray(np.ones(3), np.float32) for name in ("dpnp_like", "mlx_like"))
+    with pytest.raises(TypeError, match=r"x0 and eps must come from one framework, got dpnp_like and mlx_like$"):
+        rf.add_noise(x, y, 0.5)

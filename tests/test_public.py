@@ -1,19 +1,19 @@
-"""The public names: what is exported, documented, typed, and imported."""
+"""The public names: what is exported, documented, typed and imported, and the names that arguments select by."""
 
 from __future__ import annotations
 
 import doctest
 import inspect
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from itertools import permutations
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import fastgen_rf as rf
-from fastgen_rf import flow_matching
+from fastgen_rf import _formulas, _time_maps, _typing, flow_matching
+from fastgen_rf._distributions import DISTRIBUTIONS
+from tests.processes import run_alone
 
 MODELOPTS = {
     *("rf_alpha", "rf_sigma", "add_noise", "pred_noise_to_pred_x0", "pred_x0_from_flow", "x0_to_eps", "x0_to_flow"),
@@ -53,11 +53,23 @@ def test_the_examples_of_a_docstring_run(name: str) -> None:
     assert results.failed == 0
 
 
-def test_nothing_in_the_package_asserts() -> None:
-    """``python -O`` removes assertions, so no check may be one."""
-    sources = sorted(Path(rf.__file__).parent.rglob("*.py"))
-    assert len(sources) > 20
-    assert [path.name for path in sources if "\n    assert " in path.read_text(encoding="utf-8")] == []
+# Names that arguments select by: one ``Literal`` each, and every table of formulas has exactly those names
+
+
+def test_each_pair_of_names_has_a_formula() -> None:
+    assert set(_formulas.CONVERSIONS) == set(permutations(get_args(_typing.PredictionType), 2))
+    assert set(_formulas.RESCALINGS) == set(permutations(get_args(_typing.StatePath), 2))
+    assert set(_time_maps.CONVERSIONS) == set(permutations(get_args(_typing.TimeParameterization), 2))
+
+
+def test_each_timestep_distribution_has_its_formulas() -> None:
+    assert get_args(_typing.TimeDistType) == tuple(DISTRIBUTIONS)
+
+
+def test_the_config_s_types_at_run_time_are_those_that_omegaconf_accepts() -> None:
+    """``OmegaConf.structured`` reads them, and before 2.4 it accepts no ``Literal``."""
+    assert get_type_hints(rf.SampleTimestepConfig)["time_dist_type"] is str
+    assert get_type_hints(rf.SampleTimestepConfig)["t_list"] == tuple[float, ...] | None
 
 
 # Imports
@@ -68,8 +80,7 @@ HEAVY = ("torch", "jax", "jaxlib", "cupy", "dask", "scipy", "array_api_compat", 
 def imported_by(statement: str) -> set[str]:
     """Which of the heavy packages are loaded after ``statement`` in a fresh interpreter."""
     code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(run_alone(code).split())
 
 
 @pytest.mark.slow

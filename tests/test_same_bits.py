@@ -7,13 +7,15 @@ frameworks in the last places of float64, which seldom shows after rounding.
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.bits import assert_few_differ, assert_same_bits, rounded, ulps_apart
-from tests.catalogue import FORMULAS, HARD_TIMES, REPRESENTATIVE, ROWS, Row, inputs
+from tests.catalogue import FORMULAS, HARD_TIMES, REPRESENTATIVE, ROWS, SAMPLERS, Row, inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|divide by zero|invalid value) encountered:RuntimeWarning")
 ARITHMETIC = {name: row for name, row in ROWS.items() if row.needs == "arithmetic"}
@@ -101,3 +103,34 @@ def test_functions_of_times_differ_from_numpy_in_the_last_place_at_most(xp: Any,
     assert ulps_apart(got, wanted).max() <= 1
     wide = [x.astype("float64") for x in host]
     assert xp.numpy(row(*(xp.array(x, "float64") for x in wide))) == pytest.approx(row(*wide), rel=1e-12, abs=1e-15)
+
+
+# Threads
+
+NAMES = ("add_noise", "x0_to_eps", "ode_step", "convert_prediction (v, v_vp)", "convert_time (rf, sigma)")
+
+
+def results(xp: Any, columns: int) -> list[Any]:
+    """Results of several functions, as NumPy arrays."""
+    made = [
+        ROWS[name](*(xp.array(x) for x in inputs(ROWS[name], columns)))
+        for name in (*NAMES, *(["timestep_quantile (logitnormal)"] if "special" in xp.has else []))
+    ]
+    for sampler in SAMPLERS.values():
+        made += sampler.call(rng=0, **xp.draw_args)
+    return [np.asarray(xp.numpy(array)) for array in made]
+
+
+def test_8_threads_at_once_get_what_one_gets(xp: Any) -> None:
+    columns = 20_000 if xp.name in ("numpy", "torch") else 6  # in blocks, or in one piece
+    alone = results(xp, columns)
+    start = threading.Barrier(8)
+
+    def together(_: int) -> list[Any]:
+        start.wait()
+        return results(xp, columns)
+
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(together, range(8)):
+            for mine, theirs in zip(got, alone, strict=True):
+                np.testing.assert_array_equal(mine, theirs)

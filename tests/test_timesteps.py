@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 from fractions import Fraction
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from scipy import stats
 
 import fastgen_rf as rf
-from fastgen_rf._draws import Pairs, Quantile
-from tests.exact import DISTRIBUTIONS
+from fastgen_rf._draws import Index, Pairs, Quantile
+from tests.exact import DISTRIBUTIONS, around_quotients
+from tests.processes import run_alone
 
 UNIFORM = rf.SampleTimestepConfig("uniform", min_t=0.0, max_t=1.0)
 T_LIST = (0.999, 0.75, 0.5, 0.0)
@@ -25,10 +27,6 @@ SAMPLERS = {
 }
 every_sampler = pytest.mark.parametrize("sample", SAMPLERS.values(), ids=list(SAMPLERS))
 every_distribution = pytest.mark.parametrize("name", list(DISTRIBUTIONS))
-
-
-def config(name: str, **fields: Any) -> rf.SampleTimestepConfig:
-    return rf.SampleTimestepConfig(time_dist_type=name, **fields)
 
 
 def sampled(xp: Any, n: Any, cfg: Any, seed: int = 0, **how: Any) -> Any:
@@ -64,7 +62,7 @@ def test_samples_have_more_than_32_random_bits(xp: Any) -> None:
 @pytest.mark.dtypes()
 def test_every_t_lies_inside_the_bounds_in_every_dtype(xp: Any, dtype: str, name: str) -> None:
     for min_t, max_t, truncate in ((0.001, 0.999, False), (1e-30, 1.0, True), (1 / 3, 0.35, False)):
-        c = config(name, min_t=min_t, max_t=max_t, truncate=truncate)
+        c = rf.SampleTimestepConfig(name, min_t=min_t, max_t=max_t, truncate=truncate)
         t = sampled(xp, 1000, c, 6, dtype=xp.dtype(dtype))
         assert ((t >= min_t) & (t <= max_t)).all()
 
@@ -72,13 +70,13 @@ def test_every_t_lies_inside_the_bounds_in_every_dtype(xp: Any, dtype: str, name
 @pytest.mark.dtypes("bfloat16")
 def test_bfloat16_never_rounds_past_max_t(xp: Any, dtype: str) -> None:
     """bfloat16 has 0.9921875 and 0.99609375 below 0.999; 1.0 is nearer to it."""
-    t = sampled(xp, 500, config("uniform", min_t=0.99, max_t=0.999), dtype=xp.dtype(dtype))
+    t = sampled(xp, 500, rf.SampleTimestepConfig("uniform", min_t=0.99, max_t=0.999), dtype=xp.dtype(dtype))
     assert sorted(set(t.tolist())) == [0.9921875, 0.99609375]
 
 
 @pytest.mark.dtypes("float32", "bfloat16", "float16")
 def test_bounds_with_no_number_between_them_are_a_value_error(xp: Any, dtype: str) -> None:
-    close = config("logitnormal", min_t=0.5 - 1e-9, max_t=0.5 + 1e-9)  # with one number between them
+    close = rf.SampleTimestepConfig("logitnormal", min_t=0.5 - 1e-9, max_t=0.5 + 1e-9)  # with one number between them
     assert set(sampled(xp, 10, close, dtype=xp.dtype(dtype)).tolist()) == {0.5}
     c = rf.SampleTimestepConfig(min_t=0.5 + 2.0**-52, max_t=0.5 + 2.0**-51)
     with pytest.raises(ValueError, match=r"dtype.*no value in \[min_t, max_t\].*0.5"):
@@ -90,14 +88,11 @@ def test_bounds_with_no_number_between_them_are_a_value_error(xp: Any, dtype: st
 def test_a_seed_samples_the_same_numbers_in_every_dtype_rounded_to_nearest(xp: Any, dtype: str) -> None:
     eps = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}[dtype]
     for options in ({}, {"stratified": True}):
-        draw = functools.partial(sampled, xp, 64, config("logitnormal"), 7, **options)
+        draw = functools.partial(sampled, xp, 64, rf.SampleTimestepConfig("logitnormal"), 7, **options)
         exact, t = draw(dtype=xp.dtype("float64")), draw(dtype=xp.dtype(dtype))
         ulps = np.abs(t - exact) / (eps / 2 * 2.0 ** np.frexp(exact)[1])
         at_a_bound = (t == t.min()) | (t == t.max())  # there the number inside is taken
         assert (ulps <= np.where(at_a_bound, 1, 0.5 + 2**-10)).all()
-
-
-# Stratified samples
 
 
 # Pairs
@@ -134,7 +129,7 @@ def test_both_numbers_of_stratified_pairs_are_unbiased() -> None:
 
 
 def test_the_second_time_may_have_a_distribution_of_its_own(xp: Any) -> None:
-    first, second = config("uniform", min_t=0.2, max_t=1.0), config("shifted", min_t=0.0, max_t=0.8)
+    first, second = rf.SampleTimestepConfig("uniform", 0.2, 1.0), rf.SampleTimestepConfig("shifted", 0.0, 0.8)
     u = np.random.default_rng(0).random((3, 200))
     one, other = rf.timestep_quantile(u[0], first), rf.timestep_quantile(u[1], second)
     how = {"rng": np.random.default_rng(0), "dtype": xp.dtype("float32"), **xp.draw_args}
@@ -199,3 +194,121 @@ def test_a_dtype_that_the_standard_does_not_name_is_rounded_once(xp: Any) -> Non
     )
     assert there.dtype == here.dtype == np.float16
     assert np.array_equal(xp.numpy(there), here)
+
+
+# t_lists: which entry, its index, long lists, narrow dtypes, and arrays that are read as a t_list
+
+
+class Ones(np.random.Generator):
+    """A generator whose every number rounds to 1, as those of other frameworks may."""
+
+    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return np.ones(size)
+
+
+@pytest.mark.dtypes("float32", "bfloat16")
+def test_every_index_is_drawn_also_where_a_dtype_cannot_tell_entries_apart(xp: Any, dtype: str) -> None:
+    t_list = rf.make_t_list(128, shift=5.0)
+    t, index = rf.sample_from_t_list(
+        4000, t_list, rng=xp.rng(9), dtype=xp.dtype(dtype), return_index=True, **xp.draw_args
+    )
+    drawn = xp.numpy(index)
+    assert index.dtype == xp.dtype("int32")
+    assert set(drawn.tolist()) == set(range(128))  # one of them is missing in 128 (127/128)**4000 = 3e-12 of all draws
+    error = np.abs(np.asarray(xp.numpy(t), np.float64) - np.asarray(t_list)[drawn])
+    assert error.max() <= (2.0**-8 if dtype == "bfloat16" else 2.0**-24)
+
+
+def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
+    for k in range(1, 2001):
+        u, wanted = around_quotients(k)
+        assert np.array_equal(Index(k)(u, np, None)[0], wanted), k
+
+
+def test_a_number_that_rounds_to_1_draws_the_last_entry_but_one() -> None:
+    t, index = rf.sample_from_t_list(3, [1.0, 0.75, 0.5, 0.0], rng=Ones(np.random.PCG64()), return_index=True)
+    assert (t.tolist(), index.tolist()) == ([0.5] * 3, [2] * 3)
+
+
+@pytest.mark.parametrize("name", ["float4_e2m1fn", "float6_e2m3fn"])
+def test_an_entry_below_1_stays_below_1_where_the_numbers_below_1_are_subnormal(name: str) -> None:
+    import ml_dtypes
+
+    t, index = rf.sample_from_t_list(
+        50, [1.0, 0.96, 0.75, 0.0], rng=np.random.default_rng(0), dtype=getattr(ml_dtypes, name), return_index=True
+    )
+    drawn = dict(zip(index.tolist(), t.astype(float).tolist(), strict=True))
+    assert drawn == {"float4_e2m1fn": {0: 1.0, 1: 0.5, 2: 0.5}, "float6_e2m3fn": {0: 1.0, 1: 0.875, 2: 0.75}}[name]
+
+
+# Arrays as t_list
+
+
+class Array:
+    """An array that is no sequence, and whose values may be read by a method that it has."""
+
+    dtype, shape = np.dtype(np.float64), (3,)
+
+
+def test_sparse_and_lazy_arrays_are_read_and_one_that_cannot_be_read_is_a_type_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for method in ("todense", "compute"):  # of the packages sparse and cubed
+        with monkeypatch.context() as patch:
+            patch.setattr(Array, method, lambda self: np.array([1.0, 0.5, 0.0]), raising=False)
+            assert rf.SampleTimestepConfig(t_list=Array()).t_list == (1.0, 0.5, 0.0)
+    with pytest.raises(TypeError, match=r"t_list must be a sequence of floats, got .*Array.*; t_list is static"):
+        rf.sample_from_t_list(4, Array(), rng=0, xp=np)
+
+
+# Names of dtypes
+
+DRAW = """
+import sys
+import numpy, torch_or_numpy as xp
+import fastgen_rf as rf
+
+def sample(dtype):
+    return rf.sample_timesteps(3, rf.SampleTimestepConfig(), xp=xp, dtype=dtype)
+
+def outcome(call, dtype):
+    try:
+        return str(call(dtype).dtype)
+    except TypeError as error:
+        return str(error)
+
+names = sys.argv[1].split()
+before = [outcome(sample, name) for name in names]
+if xp.__name__ == "torch":
+    compiled = xp.compile(sample, backend="eager", fullgraph=True)
+    assert [outcome(compiled, name) for name in names[:7]] == before[:7]
+print(before, "ml_dtypes" in sys.modules)
+import ml_dtypes
+print(before == [outcome(sample, name) for name in names])
+print(outcome(sample, ml_dtypes.float8_e4m3fn), outcome(sample, numpy.dtype(ml_dtypes.bfloat16)))
+"""
+
+
+def test_a_name_that_is_no_floating_dtype_here_is_a_type_error(xp: Any) -> None:
+    lacking = {"array_api_strict": ["float16", "half", "longdouble", np.float16, np.dtype("float16")]}
+    lacking |= {"jax": [">f4"], "torch": [np.longdouble, object]}
+    for dtype in ["float33", "pi", "float_power", "ndarray", "float4_e2m1fn_x2", *lacking.get(xp.name, [])]:
+        with pytest.raises(TypeError, match=r"^dtype must be a real floating dtype"):
+            rf.sample_timesteps(3, UNIFORM, rng=0, dtype=dtype, **xp.draw_args)
+    if xp.has_float64:
+        assert rf.sample_timesteps(3, UNIFORM, rng=0, dtype="float", **xp.draw_args).dtype == xp.dtype("float64")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ml_dtypes"), reason="ml_dtypes is not installed")
+@pytest.mark.slow
+@pytest.mark.backends("numpy", "torch")
+def test_a_name_means_the_same_before_and_after_ml_dtypes_is_imported(xp: Any) -> None:
+    prefix = "torch." if xp.name == "torch" else ""
+    names = "bfloat16 float8_e4m3fn float8_e5m2 float16 half single float e float8_e9 bool"
+    wanted = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16", "float16", "float32", "float64", "float16"]
+    wanted = [prefix + name for name in wanted]
+    wanted += [f"dtype must be a real floating dtype, got {bad}" for bad in ("'float8_e9'", prefix + "bool")]
+    before, same, classes = run_alone(DRAW.replace("torch_or_numpy", xp.name), names).splitlines()
+    assert before.startswith(str(wanted))
+    assert same == "True"
+    assert classes == f"{prefix}float8_e4m3fn {prefix}bfloat16"

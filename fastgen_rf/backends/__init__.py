@@ -306,7 +306,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
     """Backend of a generator, device or dtype; None if the value does not name a framework.
 
     A device may belong to a library that is not a framework: the devices of dpnp belong to dpctl. The framework of
-    ``of_xp`` must then accept it.
+    ``of_xp`` must then list devices of this type.
     """
     if value is None or isinstance(plain(value), (str, int)):
         return None
@@ -320,7 +320,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
         return load()
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
-        if of_xp is not None and of_xp.takes(value):
+        if of_xp is not None and type(value) in map(type, of_xp.devices()):
             return of_xp
         # A module or a class, such as numpy.random, is told apart from others by its own name.
         got = " ".join([type(value).__name__, *filter(None, [getattr(value, "__name__", None)])])

@@ -1,7 +1,8 @@
-"""The declared properties of every formula, and the operators that a formula may use on every type of operand."""
+"""The declared properties of every formula, the operators that it may use on every type of operand, and blocks."""
 
 from __future__ import annotations
 
+import itertools
 import operator
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from fastgen_rf import _formulas
 from fastgen_rf.arithmetic import FLOATS, Formula, Operand, Ops, formula, gradient
-from fastgen_rf.arithmetic._inplace import InPlace
+from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.arithmetic._term import Term, source
 from fastgen_rf.arithmetic._triple_float32 import TripleFloat32
@@ -90,3 +91,37 @@ def test_an_operand_has_every_operator_that_a_formula_may_use(name: str) -> None
             expected = operate(number, X)
             rounded = expected if name != "TripleFloat32" else expected.astype(np.float32).astype(np.float64)
             np.testing.assert_array_equal(value(operate(number, make(X))), rounded)
+
+
+# Blocks
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((), 1, [()]),
+        ((3, 0), 1, [()]),
+        ((2, 3, 4), 24, [()]),
+        ((2, 3, 4), 23, [(slice(0, 1),), (slice(1, 2),)]),
+        ((2, 3, 4), 8, [(i, slice(j, j + 2)) for i in range(2) for j in (0, 2)]),
+        ((2, 3, 4), 7, [(i, slice(j, j + 1)) for i in range(2) for j in range(3)]),
+        ((2, 3, 4), 3, [(*outer, slice(k, k + 2)) for outer in itertools.product((0, 1), (0, 1, 2)) for k in (0, 2)]),
+        ((10,), 4, [(slice(0, 4),), (slice(4, 8),), (slice(8, 12),)]),
+        ((9,), 8, [(slice(0, 5),), (slice(5, 10),)]),  # not 8 and 1
+    ],
+)
+def test_an_array_is_cut_along_one_axis_evenly_and_in_order(shape: Any, size: int, expected: Any) -> None:
+    assert list(blocks(shape, size)) == expected
+    reached = [np.arange(np.prod(shape, dtype=int)).reshape(shape)[index].ravel() for index in expected]
+    assert np.concatenate(reached).tolist() == list(range(np.prod(shape, dtype=int)))
+    assert max(map(len, reached)) <= size
+
+
+def test_the_block_of_an_operand_has_the_axes_that_the_operand_has() -> None:
+    whole, index = np.arange(24).reshape(2, 3, 4), (1, slice(1, 3))
+    assert part(0.25, index) == 0.25
+    assert part(whole, index).tolist() == whole[1, 1:3].tolist()
+    assert part(whole[:1], index).tolist() == whole[0, 1:3].tolist()
+    assert part(whole[:, :1], index).tolist() == whole[1, :1].tolist()
+    assert part(whole[:1, :1], index).tolist() == whole[0, :1].tolist()
+    assert part(whole, ()).tolist() == whole.tolist()

@@ -25,6 +25,16 @@ def arrays(*shape: int, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array,
     return x, y, jnp.asarray(rng.uniform(0.1, 0.9, shape[:1]), jnp.float32)
 
 
+def assert_equal(got: Any, wanted: Any) -> None:
+    """The same arrays, with the same dtypes; those of ``got`` are JAX's."""
+
+    def check(ours: Any, theirs: Any) -> None:
+        assert isinstance(ours, jax.Array | np.ndarray) and ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+    jax.tree.map(check, got, wanted)
+
+
 def on_numpy(call: Any, *arguments: Any) -> Any:
     """NumPy's float64 result of a call."""
     return np.asarray(call(*(np.asarray(x, np.float64) for x in arguments)))

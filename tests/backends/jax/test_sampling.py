@@ -13,8 +13,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 
 import fastgen_rf as rf
 from fastgen_rf._draws import Index
-from tests.backends.jax.helpers import several_devices
+from tests.backends.jax.helpers import assert_equal, several_devices
 from tests.catalogue import CONFIGS
+from tests.exact import around_quotients
 
 SHIFTED = rf.SampleTimestepConfig()
 T_LIST = (1.0, 0.75, 0.5, 0.0)
@@ -37,12 +38,6 @@ def times(rng: Any = None, **how: Any) -> Any:
 
 def each_sampler(n: Any, **how: Any) -> list[Any]:
     return [t for sample in SAMPLERS.values() for t in sample(n, **how)]
-
-
-def assert_equal(got: Any, wanted: Any) -> None:
-    for ours, theirs in zip(got, wanted, strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
 
 
 # Keys and transformations
@@ -165,11 +160,10 @@ def test_the_program_does_not_grow_with_a_t_list() -> None:
 
 @pytest.mark.parametrize("k", [49, 1999])
 def test_a_compiled_program_has_the_boundaries_of_ieee_division(k: int) -> None:
-    quotients = np.array([i / k for i in range(k + 1)])
-    u = np.concatenate([quotients, np.nextafter(quotients, -1.0)[1:], np.nextafter(quotients, 2.0)[:-1]])
+    u, wanted = around_quotients(k)
     with jax.enable_x64(True):
         index = jax.jit(lambda u: Index(k)(u, jnp, None)[0])(u)
-    np.testing.assert_array_equal(index, np.searchsorted(quotients[1:-1], u, side="right"))
+    np.testing.assert_array_equal(index, wanted)
 
 
 @pytest.mark.parametrize("make", [lambda t: t, lambda t: [t[0], 0.0]], ids=["list", "entry"])

@@ -14,7 +14,7 @@ import fastgen_rf as rf
 from tests import compositions
 from tests.backends.jax.helpers import TWO, arrays, assert_numpys, several_devices
 from tests.catalogue import ROWS, Row
-from tests.compositions import ARGUMENTS, Rows, composed, exact_derivative, mean_square, moved, order
+from tests.compositions import Rows, composed, derivatives, exact_derivative, mean_square, order
 
 every_formula = pytest.mark.parametrize("row", TWO, ids=lambda row: row.name)
 X, Y, T = arrays(8, 6)
@@ -80,17 +80,6 @@ def test_formulas_are_linear_in_each_array_where_float64_does_not_show(row: Row,
 NAMES = ("convert_prediction (x0, v_vp)", "ode_step", "timestep_quantile (mode, truncated)")
 
 
-def jvp(function: Rows, *arrays: Any) -> Any:
-    inner, at, direction = moved(function, arrays)
-    return jax.jvp(inner, at, direction)[1]
-
-
-def grad(function: Rows, *arrays: Any) -> Any:
-    inner, at, direction = moved(function, arrays)
-    gradients = jax.grad(lambda *x: inner(*x).sum(), argnums=tuple(range(ARGUMENTS)))(*at)
-    return sum((g * d).reshape(d.shape[0], -1).sum(-1) for g, d in zip(gradients, direction, strict=True))
-
-
 def halves(arrays: Any) -> list[Any]:
     return [x.reshape(2, -1, *x.shape[1:]) for x in arrays]
 
@@ -102,7 +91,8 @@ def scan(function: Rows, *arrays: Any) -> Any:
 TRANSFORMS: dict[str, Any] = {
     "vmap": lambda function, *x: jax.vmap(function)(*halves(x)).reshape(-1),
     "remat": lambda function, *x: jax.checkpoint(function)(*x),
-    **{f.__name__: f for f in (jvp, grad, scan)},
+    "scan": scan,
+    **derivatives(jax),
 }
 COMPOSITIONS = (
     *("jvp-vmap", "scan-jvp", "jvp-vmap-grad", "grad-vmap-scan"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.catalogue import FOR_GRADIENTS, REPRESENTATIVE, ROWS
 
@@ -19,6 +21,14 @@ both_sizes = pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "lar
 every_size = pytest.mark.parametrize("shape", [SMALL, ONE_BLOCK, LARGE], ids=["small", "one block", "large"])
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LAYOUTS = ("contiguous", "channels_last", "permuted", "strided", "offset", "expanded", "one_value", "overlapping")
+
+
+class Operations(TorchDispatchMode):
+    """Keeps the names of the operations that reach a device."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names = [*getattr(self, "names", []), str(function)]
+        return function(*args, **(kwargs or {}))
 
 
 @cache

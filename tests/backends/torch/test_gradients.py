@@ -16,18 +16,7 @@ from tests.backends.torch.reference import (
     gradients_of,
     reference_gradients,
 )
-from tests.backends.torch.tensors import (
-    FOUR,
-    LARGE,
-    SMALL,
-    TWO,
-    both_sizes,
-    every_size,
-    inputs,
-    laid_out,
-    randn,
-    times,
-)
+from tests.backends.torch.tensors import FOUR, LARGE, SMALL, TWO, both_sizes, every_size, inputs, laid_out, randn, times
 from tests.catalogue import Row
 
 every_row = pytest.mark.parametrize("row", FOUR, ids=lambda row: row.name)

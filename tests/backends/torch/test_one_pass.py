@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import fastgen_rf as rf
@@ -24,19 +23,11 @@ from tests.backends.torch.reference import (
     reference,
     reference_gradients,
 )
-from tests.backends.torch.tensors import DTYPES, FOUR, LARGE, SMALL, TWO, both_sizes, inputs, randn, times
+from tests.backends.torch.tensors import DTYPES, FOUR, LARGE, SMALL, TWO, Operations, both_sizes, inputs, randn, times
 from tests.catalogue import Row
 from tests.processes import run_alone
 
 OTHERS = randn(*LARGE, seed=5), randn(*LARGE, seed=6), times(4)
-
-
-class Operations(TorchDispatchMode):
-    """Keeps the names of the operations."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names = [*getattr(self, "names", []), str(function)]
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("counted", ["forward", "backward"])

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed
-from torch import Tensor, func
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
-import fastgen_rf as rf
 from tests import compositions
 from tests.backends.torch.reference import reference
 from tests.backends.torch.tensors import TWO, both_sizes, inputs, times
 from tests.catalogue import ROWS
-from tests.compositions import ARGUMENTS, Rows, composed, exact_derivative, mean_square, moved, order
+from tests.compositions import Rows, composed, derivatives, dot, exact_derivative, mean_square, moved, order
 
 
 @both_sizes
@@ -36,36 +34,13 @@ def test_vmap_with_shared_arguments_and_over_other_axes(shape: tuple[int, ...]) 
         assert torch.equal(vmap(row, (-1, -1, 0), out_dims=-1)(x, y, columns), torch.stack(each, -1))
 
 
-def test_slopes_of_quantiles_are_finite_close_to_the_ends() -> None:
-    for name in ("lognormal", "logitnormal", "beta", "mode"):
-        u = torch.tensor([2.0**-60, 2.0**-54, 0.3, 1 - 2.0**-53], dtype=torch.float64, requires_grad=True)
-        cfg = rf.SampleTimestepConfig(name, truncate=True, p_std=0.1 if name == "lognormal" else 1.0)
-        (slope,) = torch.autograd.grad(rf.timestep_quantile(u, cfg).sum(), u)
-        assert slope.isfinite().all()
-
-
 # Compositions: every pair and many triples give the exact derivative
-
-
-def dot(gradients: Any, directions: Any) -> Tensor:
-    products = [(g * d).reshape(d.shape[0], -1).sum(-1) for g, d in zip(gradients, directions, strict=True)]
-    return torch.stack(products).sum(0)
-
-
-def jvp(function: Rows, *arrays: Tensor) -> Tensor:
-    inner, at, direction = moved(function, arrays)
-    return func.jvp(inner, at, direction)[1]
 
 
 def dual(function: Rows, *arrays: Tensor) -> Tensor:
     inner, at, direction = moved(function, arrays)
     with forward_ad.dual_level():
         return forward_ad.unpack_dual(inner(*map(forward_ad.make_dual, at, direction))).tangent
-
-
-def grad(function: Rows, *arrays: Tensor) -> Tensor:
-    inner, at, direction = moved(function, arrays)
-    return dot(func.grad(lambda *x: inner(*x).sum(), argnums=tuple(range(ARGUMENTS)))(*at), direction)
 
 
 def autograd(function: Rows, *arrays: Tensor) -> Tensor:
@@ -76,7 +51,9 @@ def autograd(function: Rows, *arrays: Tensor) -> Tensor:
 
 
 TRANSFORMS: dict[str, Callable[..., Tensor]] = {
-    **{each.__name__: each for each in (jvp, dual, grad, autograd)},
+    **derivatives(torch.func),
+    "dual": dual,
+    "autograd": autograd,
     "vmap": lambda function, *x: vmap(function)(*(each.unflatten(0, (2, -1)) for each in x)).flatten(),
     "checkpoint": lambda function, *x: checkpoint(function, *x, use_reentrant=False),
     "compile": lambda function, *x: torch.compile(function, fullgraph=True, backend="aot_eager")(*x),

@@ -14,17 +14,7 @@ from torch._subclasses import FakeTensorMode
 
 import fastgen_rf as rf
 from tests.backends.torch.reference import assert_same_bits, check, reference
-from tests.backends.torch.tensors import (
-    LARGE,
-    LAYOUTS,
-    TWO,
-    both_sizes,
-    every_size,
-    inputs,
-    laid_out,
-    randn,
-    times,
-)
+from tests.backends.torch.tensors import LARGE, LAYOUTS, TWO, both_sizes, every_size, inputs, laid_out, randn, times
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -35,7 +35,6 @@ from tests.backends.torch.tensors import DTYPES, FOUR, TWO, laid_out, randn, tim
 from tests.catalogue import ROWS
 
 SHAPE = (3, 2, 32, 20)  # rows of 1280 elements: more than a block, and no multiple of it
-FLOW_TO_X0 = ROWS["pred_x0_from_flow"]
 
 
 @pytest.fixture(autouse=True)

@@ -243,7 +243,7 @@ class Jax(Framework):
         return self.jax.devices(place)[0]
 
     @property
-    def rounds_through_float32(self) -> bool:  # type: ignore[override]  # measured: XLA for CUDA rounds once
+    def rounds_through_float32(self) -> bool:  # type: ignore[override]  # XLA for CUDA rounds once
         return bool(self.device.platform == "cpu")
 
     def rng(self, seed: int) -> Any:

@@ -29,26 +29,6 @@ def add_noise(x0: Operand, eps: Operand, t: Operand, ops: Ops) -> Operand:
     return x0 * (1.0 - t) + eps * t
 
 
-@formula(divides=True)
-def noise_to_x0(eps: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t - t * eps) / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula(constants=(None, 1.0))
-def flow_to_x0(v: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return x_t - t * v
-
-
-@formula(divides=True)
-def x0_to_eps(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t - (1.0 - t) * x0) / ops.maximum(t, 1e-6)
-
-
-@formula(divides=True)
-def x0_to_flow(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t - x0) / ops.maximum(t, 1e-6)
-
-
 @formula(times=2, divides=True)
 def ode_step(x0: Operand, x_t: Operand, t: Operand, t_next: Operand, ops: Ops) -> Operand:
     ratio = t_next / ops.maximum(t, 1e-6)
@@ -68,209 +48,65 @@ def renoise(x_t: Operand, eps: Operand, t: Operand, t_next: Operand, ops: Ops) -
     return x_t * ((1.0 - t_next) / scale) + eps * (spread / scale)
 
 
-@formula(divides=True)
-def x0_to_v(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - t) * x_t - det(t) * x0) / ops.maximum(t, 1e-6)
+plain, divides, keeps_x_t = formula(), formula(divides=True), formula(constants=(None, 1.0))
 
-
-@formula(divides=True)
-def x0_to_score(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - t) * x0 - x_t) / (ops.maximum(t, 1e-6) * ops.maximum(t, 1e-6))
-
-
-@formula(divides=True)
-def eps_to_flow(eps: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (eps - x_t) / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula(divides=True)
-def eps_to_v(eps: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (det(t) * eps - t * x_t) / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula(divides=True)
-def eps_to_score(eps: Operand, t: Operand, ops: Ops) -> Operand:
-    return eps / -ops.maximum(t, 1e-6)
-
-
-@formula(constants=(None, 1.0))
-def flow_to_eps(flow: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return x_t + (1.0 - t) * flow
-
-
-@formula()
-def flow_to_v(flow: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (1.0 - 2.0 * t) * x_t + det(t) * flow
-
-
-@formula(divides=True)
-def flow_to_score(flow: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t + (1.0 - t) * flow) / -ops.maximum(t, 1e-6)
-
-
-@formula(divides=True)
-def v_to_x0(v: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - t) * x_t - t * v) / det(t)
-
-
-@formula(divides=True)
-def v_to_eps(v: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (t * x_t + (1.0 - t) * v) / det(t)
-
-
-@formula(divides=True)
-def v_to_flow(v: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (v - (1.0 - 2.0 * t) * x_t) / det(t)
-
-
-@formula(divides=True)
-def v_to_score(v: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (t * x_t + (1.0 - t) * v) / -(det(t) * ops.maximum(t, 1e-6))
-
-
-@formula(divides=True)
-def score_to_x0(score: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t + t * t * score) / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula()
-def score_to_eps(score: Operand, t: Operand, ops: Ops) -> Operand:
-    return -t * score
-
-
-@formula(divides=True)
-def score_to_flow(score: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (x_t + t * score) / -ops.maximum(1.0 - t, 1e-6)
-
-
-@formula(divides=True)
-def score_to_v(score: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return t * (det(t) * score + x_t) / -ops.maximum(1.0 - t, 1e-6)
-
-
-@formula(divides=True)
-def x0_to_v_vp(x0: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - t) * x_t - det(t) * x0) / (norm(t, ops) * ops.maximum(t, 1e-6))
-
-
-@formula(divides=True)
-def eps_to_v_vp(eps: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (det(t) * eps - t * x_t) / (norm(t, ops) * ops.maximum(1.0 - t, 1e-6))
-
-
-@formula(divides=True)
-def flow_to_v_vp(flow: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - 2.0 * t) * x_t + det(t) * flow) / norm(t, ops)
-
-
-@formula(divides=True)
-def v_to_v_vp(v: Operand, t: Operand, ops: Ops) -> Operand:
-    return v / norm(t, ops)
-
-
-@formula(divides=True)
-def score_to_v_vp(score: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return t * (det(t) * score + x_t) / -(norm(t, ops) * ops.maximum(1.0 - t, 1e-6))
-
-
-@formula(divides=True)
-def v_vp_to_x0(v_vp: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return ((1.0 - t) * x_t - t * norm(t, ops) * v_vp) / det(t)
-
-
-@formula(divides=True)
-def v_vp_to_eps(v_vp: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / det(t)
-
-
-@formula(divides=True)
-def v_vp_to_flow(v_vp: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (norm(t, ops) * v_vp - (1.0 - 2.0 * t) * x_t) / det(t)
-
-
-@formula()
-def v_vp_to_v(v_vp: Operand, t: Operand, ops: Ops) -> Operand:
-    return norm(t, ops) * v_vp
-
-
-@formula(divides=True)
-def v_vp_to_score(v_vp: Operand, x_t: Operand, t: Operand, ops: Ops) -> Operand:
-    return (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / -(det(t) * ops.maximum(t, 1e-6))
-
-
-# The noisy sample at one noise level, on other paths.
-
-
-@formula(divides=True)
-def rf_to_vp(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return x / norm(t, ops)
-
-
-@formula(divides=True)
-def rf_to_ve(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return x / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula()
-def vp_to_rf(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return norm(t, ops) * x
-
-
-@formula(divides=True)
-def vp_to_ve(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return norm(t, ops) * x / ops.maximum(1.0 - t, 1e-6)
-
-
-@formula()
-def ve_to_rf(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return (1.0 - t) * x
-
-
-@formula(divides=True)
-def ve_to_vp(x: Operand, t: Operand, ops: Ops) -> Operand:
-    return (1.0 - t) * x / norm(t, ops)
-
-
+# A prediction of one type as another. Some need no x_t.
 PREDICTION_TYPES = get_args(PredictionType)
 CONVERSIONS: dict[tuple[PredictionType, PredictionType], Formula] = {
-    ("x0", "eps"): x0_to_eps,
-    ("x0", "flow"): x0_to_flow,
-    ("x0", "v"): x0_to_v,
-    ("x0", "score"): x0_to_score,
-    ("eps", "x0"): noise_to_x0,
-    ("eps", "flow"): eps_to_flow,
-    ("eps", "v"): eps_to_v,
-    ("eps", "score"): eps_to_score,
-    ("flow", "x0"): flow_to_x0,
-    ("flow", "eps"): flow_to_eps,
-    ("flow", "v"): flow_to_v,
-    ("flow", "score"): flow_to_score,
-    ("v", "x0"): v_to_x0,
-    ("v", "eps"): v_to_eps,
-    ("v", "flow"): v_to_flow,
-    ("v", "score"): v_to_score,
-    ("score", "x0"): score_to_x0,
-    ("score", "eps"): score_to_eps,
-    ("score", "flow"): score_to_flow,
-    ("score", "v"): score_to_v,
-    ("x0", "v_vp"): x0_to_v_vp,
-    ("eps", "v_vp"): eps_to_v_vp,
-    ("flow", "v_vp"): flow_to_v_vp,
-    ("v", "v_vp"): v_to_v_vp,
-    ("score", "v_vp"): score_to_v_vp,
-    ("v_vp", "x0"): v_vp_to_x0,
-    ("v_vp", "eps"): v_vp_to_eps,
-    ("v_vp", "flow"): v_vp_to_flow,
-    ("v_vp", "v"): v_vp_to_v,
-    ("v_vp", "score"): v_vp_to_score,
+    ("x0", "eps"): divides(lambda x0, x_t, t, ops: (x_t - (1.0 - t) * x0) / ops.maximum(t, 1e-6)),
+    ("x0", "flow"): divides(lambda x0, x_t, t, ops: (x_t - x0) / ops.maximum(t, 1e-6)),
+    ("x0", "v"): divides(lambda x0, x_t, t, ops: ((1.0 - t) * x_t - det(t) * x0) / ops.maximum(t, 1e-6)),
+    ("x0", "v_vp"): divides(
+        lambda x0, x_t, t, ops: ((1.0 - t) * x_t - det(t) * x0) / (norm(t, ops) * ops.maximum(t, 1e-6))
+    ),
+    ("x0", "score"): divides(
+        lambda x0, x_t, t, ops: ((1.0 - t) * x0 - x_t) / (ops.maximum(t, 1e-6) * ops.maximum(t, 1e-6))
+    ),
+    ("eps", "x0"): divides(lambda eps, x_t, t, ops: (x_t - t * eps) / ops.maximum(1.0 - t, 1e-6)),
+    ("eps", "flow"): divides(lambda eps, x_t, t, ops: (eps - x_t) / ops.maximum(1.0 - t, 1e-6)),
+    ("eps", "v"): divides(lambda eps, x_t, t, ops: (det(t) * eps - t * x_t) / ops.maximum(1.0 - t, 1e-6)),
+    ("eps", "v_vp"): divides(
+        lambda eps, x_t, t, ops: (det(t) * eps - t * x_t) / (norm(t, ops) * ops.maximum(1.0 - t, 1e-6))
+    ),
+    ("eps", "score"): divides(lambda eps, t, ops: eps / -ops.maximum(t, 1e-6)),
+    ("flow", "x0"): keeps_x_t(lambda flow, x_t, t, ops: x_t - t * flow),
+    ("flow", "eps"): keeps_x_t(lambda flow, x_t, t, ops: x_t + (1.0 - t) * flow),
+    ("flow", "v"): plain(lambda flow, x_t, t, ops: (1.0 - 2.0 * t) * x_t + det(t) * flow),
+    ("flow", "v_vp"): divides(lambda flow, x_t, t, ops: ((1.0 - 2.0 * t) * x_t + det(t) * flow) / norm(t, ops)),
+    ("flow", "score"): divides(lambda flow, x_t, t, ops: (x_t + (1.0 - t) * flow) / -ops.maximum(t, 1e-6)),
+    ("v", "x0"): divides(lambda v, x_t, t, ops: ((1.0 - t) * x_t - t * v) / det(t)),
+    ("v", "eps"): divides(lambda v, x_t, t, ops: (t * x_t + (1.0 - t) * v) / det(t)),
+    ("v", "flow"): divides(lambda v, x_t, t, ops: (v - (1.0 - 2.0 * t) * x_t) / det(t)),
+    ("v", "v_vp"): divides(lambda v, t, ops: v / norm(t, ops)),
+    ("v", "score"): divides(lambda v, x_t, t, ops: (t * x_t + (1.0 - t) * v) / -(det(t) * ops.maximum(t, 1e-6))),
+    ("v_vp", "x0"): divides(lambda v_vp, x_t, t, ops: ((1.0 - t) * x_t - t * norm(t, ops) * v_vp) / det(t)),
+    ("v_vp", "eps"): divides(lambda v_vp, x_t, t, ops: (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / det(t)),
+    ("v_vp", "flow"): divides(lambda v_vp, x_t, t, ops: (norm(t, ops) * v_vp - (1.0 - 2.0 * t) * x_t) / det(t)),
+    ("v_vp", "v"): plain(lambda v_vp, t, ops: norm(t, ops) * v_vp),
+    ("v_vp", "score"): divides(
+        lambda v_vp, x_t, t, ops: (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / -(det(t) * ops.maximum(t, 1e-6))
+    ),
+    ("score", "x0"): divides(lambda score, x_t, t, ops: (x_t + t * t * score) / ops.maximum(1.0 - t, 1e-6)),
+    ("score", "eps"): plain(lambda score, t, ops: -t * score),
+    ("score", "flow"): divides(lambda score, x_t, t, ops: (x_t + t * score) / -ops.maximum(1.0 - t, 1e-6)),
+    ("score", "v"): divides(lambda score, x_t, t, ops: t * (det(t) * score + x_t) / -ops.maximum(1.0 - t, 1e-6)),
+    ("score", "v_vp"): divides(
+        lambda score, x_t, t, ops: t * (det(t) * score + x_t) / -(norm(t, ops) * ops.maximum(1.0 - t, 1e-6))
+    ),
 }
+x0_to_eps, x0_to_flow = CONVERSIONS["x0", "eps"], CONVERSIONS["x0", "flow"]
+eps_to_x0, flow_to_x0 = CONVERSIONS["eps", "x0"], CONVERSIONS["flow", "x0"]
 
+# The noisy sample at one noise level, on another path
 PATHS = get_args(StatePath)
 RESCALINGS: dict[tuple[StatePath, StatePath], Formula] = {
-    ("rf", "vp"): rf_to_vp,
-    ("rf", "ve"): rf_to_ve,
-    ("vp", "rf"): vp_to_rf,
-    ("vp", "ve"): vp_to_ve,
-    ("ve", "rf"): ve_to_rf,
-    ("ve", "vp"): ve_to_vp,
+    ("rf", "vp"): divides(lambda x, t, ops: x / norm(t, ops)),
+    ("rf", "ve"): divides(lambda x, t, ops: x / ops.maximum(1.0 - t, 1e-6)),
+    ("vp", "rf"): plain(lambda x, t, ops: norm(t, ops) * x),
+    ("vp", "ve"): divides(lambda x, t, ops: norm(t, ops) * x / ops.maximum(1.0 - t, 1e-6)),
+    ("ve", "rf"): plain(lambda x, t, ops: (1.0 - t) * x),
+    ("ve", "vp"): divides(lambda x, t, ops: (1.0 - t) * x / norm(t, ops)),
 }
+# Kernels and profiles show the name of a formula.
+for pair, made in (*CONVERSIONS.items(), *RESCALINGS.items()):
+    made.function.__name__ = "_to_".join(pair)

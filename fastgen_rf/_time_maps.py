@@ -9,17 +9,12 @@ pair would lose digits or a derivative there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import permutations
 from math import pi
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 from fastgen_rf._typing import TimeParameterization
 from fastgen_rf.arithmetic import Ops, TimeMap
-
-ToPair: TypeAlias = Callable[[Any, Ops], tuple[Any, Any]]
-FromPair: TypeAlias = Callable[[Any, Any, Ops], Any]
 
 
 def shift(t: Any, factor: Any, ops: Ops) -> Any:
@@ -35,20 +30,12 @@ def shift(t: Any, factor: Any, ops: Ops) -> Any:
 ROUNDING = 2.0**-23
 
 
-def clipped_angle(angle: Any, xp: Any) -> Any:
-    """Clip an angle to [0, pi/2]. Up to ROUNDING outside it keeps the derivative of the end; further out that is 0."""
-    near = xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
-    # The excess is a multiple of 2**-120, except for angles within 1e-20 of 0. floor removes its derivative.
-    excess = near - xp.clip(near, 0.0, pi / 2)
-    return near - xp.floor(excess * 2.0**120) * 2.0**-120
-
-
-def pair_of_rf(t: Any, ops: Ops) -> tuple[Any, Any]:
-    return 1 - t, t
-
-
 def pair_of_angle(angle: Any, ops: Ops) -> tuple[Any, Any]:
-    angle = clipped_angle(angle, ops.xp)
+    """Clip an angle to [0, pi/2]. Up to ROUNDING outside it keeps the derivative of the end; further out that is 0."""
+    near = ops.xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
+    # The excess is a multiple of 2**-120, except for angles within 1e-20 of 0. floor removes its derivative.
+    excess = near - ops.xp.clip(near, 0.0, pi / 2)
+    angle = near - ops.xp.floor(excess * 2.0**120) * 2.0**-120
     return ops.xp.cos(angle), ops.xp.sin(angle)
 
 
@@ -62,33 +49,6 @@ def pair_of_log_snr(log_snr: Any, ops: Ops) -> tuple[Any, Any]:
     return ops.xp.exp((bounded - ops.maximum(bounded, 0.0)) / 2), ops.xp.exp(-ops.maximum(log_snr, 0.0) / 2)
 
 
-def pair_of_alpha_bar(alpha_bar: Any, ops: Ops) -> tuple[Any, Any]:
-    return ops.sqrt(alpha_bar), ops.sqrt(1 - alpha_bar)
-
-
-def rf_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
-    return sigma / (alpha + sigma)
-
-
-def angle_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
-    return ops.xp.atan2(sigma, alpha)
-
-
-def sigma_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
-    return sigma / alpha
-
-
-def log_snr_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
-    return 2 * (ops.xp.log(alpha) - ops.xp.log(sigma))
-
-
-def alpha_bar_of_pair(alpha: Any, sigma: Any, ops: Ops) -> Any:
-    return alpha * alpha / (alpha * alpha + sigma * sigma)
-
-
-# Conversions without a pair. They subtract from 0.0, because the negative of a log_snr of 0 would be -0.0.
-
-
 def log_odds_against(p: Any, xp: Any) -> Any:
     """``log((1 - p) / p)``: near p = 1/2 as ``2 atanh(1 - 2 p)``, because 1 - 2 p is exact there."""
     difference = 1 - 2 * p
@@ -98,22 +58,6 @@ def log_odds_against(p: Any, xp: Any) -> Any:
     return xp.where(middle == 0, xp.log(1 - p) - xp.log(p), 2 * xp.atanh(middle))
 
 
-def rf_to_log_snr(t: Any, ops: Ops) -> Any:
-    return 2 * log_odds_against(t, ops.xp)
-
-
-def alpha_bar_to_log_snr(alpha_bar: Any, ops: Ops) -> Any:
-    return 0.0 - log_odds_against(alpha_bar, ops.xp)
-
-
-def sigma_to_log_snr(sigma: Any, ops: Ops) -> Any:
-    return 0.0 - 2 * ops.xp.log(sigma)
-
-
-def log_snr_to_sigma(log_snr: Any, ops: Ops) -> Any:
-    return ops.xp.exp(-log_snr / 2)
-
-
 def alpha_bar_to_rf(alpha_bar: Any, ops: Ops) -> Any:
     # sigma / (alpha + sigma). At alpha_bar = 1, sigma is 0 and has an infinite derivative. If the sigma of the
     # denominator had it too, the derivative of the quotient would contain their product, which is NaN. The floor
@@ -121,32 +65,30 @@ def alpha_bar_to_rf(alpha_bar: Any, ops: Ops) -> Any:
     return ops.sqrt(1 - alpha_bar) / (ops.sqrt(alpha_bar) + ops.sqrt(ops.maximum(1 - alpha_bar, 1e-30)))
 
 
-@dataclass(frozen=True)
-class ThroughPair:
-    """A conversion of one time parameterization to another through the pair (alpha, sigma)."""
-
-    to_pair: ToPair
-    from_pair: FromPair
-
-    def __call__(self, time: Any, ops: Ops) -> Any:
-        alpha, sigma = self.to_pair(time, ops)
-        return self.from_pair(alpha, sigma, ops)
+def through_pair(to_pair: TimeMap, from_pair: TimeMap) -> TimeMap:
+    """Convert one time parameterization to another through the pair (alpha, sigma)."""
+    return lambda time, ops: from_pair(*to_pair(time, ops), ops)
 
 
 PARAMETERIZATIONS = get_args(TimeParameterization)
-PAIRS: dict[TimeParameterization, tuple[ToPair, FromPair]] = {
-    "rf": (pair_of_rf, rf_of_pair),
-    "angle": (pair_of_angle, angle_of_pair),
-    "sigma": (pair_of_sigma, sigma_of_pair),
-    "log_snr": (pair_of_log_snr, log_snr_of_pair),
-    "alpha_bar": (pair_of_alpha_bar, alpha_bar_of_pair),
+# Each time as a pair (alpha, sigma), and the time of a pair.
+PAIRS: dict[TimeParameterization, tuple[TimeMap, TimeMap]] = {
+    "rf": (lambda t, ops: (1 - t, t), lambda alpha, sigma, ops: sigma / (alpha + sigma)),
+    "angle": (pair_of_angle, lambda alpha, sigma, ops: ops.xp.atan2(sigma, alpha)),
+    "sigma": (pair_of_sigma, lambda alpha, sigma, ops: sigma / alpha),
+    "log_snr": (pair_of_log_snr, lambda alpha, sigma, ops: 2 * (ops.xp.log(alpha) - ops.xp.log(sigma))),
+    "alpha_bar": (
+        lambda alpha_bar, ops: (ops.sqrt(alpha_bar), ops.sqrt(1 - alpha_bar)),
+        lambda alpha, sigma, ops: alpha * alpha / (alpha * alpha + sigma * sigma),
+    ),
 }
 CONVERSIONS: dict[tuple[str, str], TimeMap] = {
-    (source, target): ThroughPair(PAIRS[source][0], PAIRS[target][1]) for source, target in permutations(PAIRS, 2)
+    (source, target): through_pair(PAIRS[source][0], PAIRS[target][1]) for source, target in permutations(PAIRS, 2)
 } | {
-    ("rf", "log_snr"): rf_to_log_snr,
-    ("sigma", "log_snr"): sigma_to_log_snr,
-    ("log_snr", "sigma"): log_snr_to_sigma,
+    # Conversions without a pair. They subtract from 0.0, because the negative of a log_snr of 0 would be -0.0.
+    ("rf", "log_snr"): lambda t, ops: 2 * log_odds_against(t, ops.xp),
+    ("sigma", "log_snr"): lambda sigma, ops: 0.0 - 2 * ops.xp.log(sigma),
+    ("log_snr", "sigma"): lambda log_snr, ops: ops.xp.exp(-log_snr / 2),
     ("alpha_bar", "rf"): alpha_bar_to_rf,
-    ("alpha_bar", "log_snr"): alpha_bar_to_log_snr,
+    ("alpha_bar", "log_snr"): lambda alpha_bar, ops: 0.0 - log_odds_against(alpha_bar, ops.xp),
 }

@@ -178,9 +178,7 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     >>> pred_noise_to_pred_x0(np.array([2.0]), np.array([1.5]), 0.5)
     array([1.])
     """
-    return evaluate(
-        _formulas.noise_to_x0, ("pred_noise", "noisy_latents"), (pred_noise, noisy_latents), (t,), dtype_of=1
-    )
+    return evaluate(_formulas.eps_to_x0, ("pred_noise", "noisy_latents"), (pred_noise, noisy_latents), (t,), dtype_of=1)
 
 
 def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float) -> ArrayT:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastgen_rf import _formulas
+from fastgen_rf._formulas import CONVERSIONS, RESCALINGS
 from fastgen_rf.arithmetic import FLOATS, Formula, Operand, Ops, formula, gradient
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
@@ -18,7 +19,8 @@ from fastgen_rf.arithmetic._term import Term, source
 from fastgen_rf.arithmetic._triple_float32 import TripleFloat32
 from fastgen_rf.backends._standard import Backend
 
-FORMULAS = {name: value for name, value in vars(_formulas).items() if isinstance(value, Formula)}
+FORMULAS = {value.name: value for value in vars(_formulas).values() if isinstance(value, Formula)}
+FORMULAS |= {value.name: value for table in (CONVERSIONS, RESCALINGS) for value in table.values()}
 EXACT = Ops(max, lambda x: Fraction(abs(float(x)) ** 0.5))
 TIMES = [Fraction(k, 101) for k in range(1, 101)]
 
@@ -48,7 +50,7 @@ def test_a_gradient_keeps_the_coefficient_of_one_array() -> None:
     assert second.function(3.0, 0.25, FLOATS) == 12.0
     assert (first.name, first.times, first.divides, first.constants) == ("x0_to_eps_gradient_0", 1, True, (None,))
     assert gradient(_formulas.flow_step, 1).constants == (1.0,)
-    assert gradient(_formulas.rf_to_vp, 0) is _formulas.rf_to_vp
+    assert gradient(RESCALINGS["rf", "vp"], 0) is RESCALINGS["rf", "vp"]
 
 
 def test_the_text_keeps_all_digits_and_the_order_of_operands() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastgen_rf import _formulas
-from fastgen_rf.arithmetic import Float32
+from fastgen_rf._formulas import CONVERSIONS, RESCALINGS, add_noise
+from fastgen_rf.arithmetic import Float32, Formula
 from fastgen_rf.arithmetic import _triple_float32 as module
 from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, leading_bits, plus
 
@@ -176,9 +176,12 @@ def test_products_of_halves_and_sums_of_two_are_exact() -> None:
         assert total(pair, i) == total(ordered, i) == Fraction(x) + Fraction(y)
 
 
-@pytest.mark.parametrize("name", ["add_noise", "x0_to_eps", "score_to_v", "v_vp_to_eps", "vp_to_ve"])
-def test_a_compiler_that_contracts_changes_no_result(name: str) -> None:
-    rng, formula = np.random.default_rng(10), getattr(_formulas, name)
+FORMULAS = [add_noise, *(CONVERSIONS[pair] for pair in (("x0", "eps"), ("score", "v"), ("v_vp", "eps")))]
+
+
+@pytest.mark.parametrize("formula", [*FORMULAS, RESCALINGS["vp", "ve"]], ids=lambda formula: formula.name)
+def test_a_compiler_that_contracts_changes_no_result(formula: Formula) -> None:
+    rng = np.random.default_rng(10)
     arrays = [*rng.standard_normal((len(formula.constants), 20_000)), rng.uniform(0, 1, 20_000)]
     arrays = [x.astype(np.float32) for x in arrays]
     plain = formula.function(*(TripleFloat32((x,), NUMPY) for x in arrays), TRIPLE_OPS)

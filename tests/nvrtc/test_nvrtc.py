@@ -45,7 +45,7 @@ def check(ptx: str) -> None:
 KERNELS = {  # formula, dtypes of its arrays, of its times and of the result, number of axes
     "plain": (_formulas.add_noise, (F4, F4, F4, F4), 1),
     "least divisor": (_formulas.x0_to_flow, (F2, bfloat16, F8, F2), 1),
-    "root": (_formulas.v_to_v_vp, (F8, F4, F8), 1),
+    "root": (_formulas.CONVERSIONS["v", "v_vp"], (F8, F4, F8), 1),
     "two times": (_formulas.renoise, (F4, F4, F4, F4, F4), 1),
     "float t": (_formulas.x0_to_eps, (F4, F4, None, F4), 3),
     "bfloat16": (_formulas.flow_to_x0, (bfloat16, F4, bfloat16, bfloat16), 1),

@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         if importlib.util.find_spec(name) is None:
             missing.append(name)
             continue
-        version = _version(name)
+        # The version of the distribution that provides the framework.
+        provided_by = importlib.metadata.packages_distributions().get(name, [name])
+        version = importlib.metadata.version(provided_by[0])
         try:
             backend = load()
             devices = backend.devices()
@@ -85,12 +87,6 @@ def _report(backend: Backend, version: str, device: Any) -> bool:
         return False
     print(ROW.format(*start, float64, f"{error:.1e}", "ok" if passed else "FAILED: out of bounds"), flush=True)
     return passed
-
-
-def _version(name: str) -> str:
-    """Version of an installed framework, from the distribution that provides it."""
-    distributions = importlib.metadata.packages_distributions().get(name, [name])
-    return importlib.metadata.version(distributions[0])
 
 
 def _first_line(error: Exception) -> str:

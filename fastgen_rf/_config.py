@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from fastgen_rf._distributions import DISTRIBUTIONS
-from fastgen_rf._numbers import finite
+from fastgen_rf._numbers import finite, positive
 from fastgen_rf._tracing import cached, is_traced, shown
 from fastgen_rf.backends import check_plain, of_one_framework
 
@@ -20,8 +20,6 @@ else:
     # OmegaConf 2.3, which Hydra 1.3 requires, rejects a Literal in OmegaConf.structured(SampleTimestepConfig):
     # https://github.com/omry/omegaconf/issues/422.
     TimeDistType = str
-
-__all__ = ["SampleTimestepConfig", "checked_config", "checked_t_list"]
 
 # Above this limit the quantile function of "mode" is not monotonic.
 _MODE_SCALE_LIMIT = 2 / (math.pi - 2)
@@ -110,10 +108,8 @@ class SampleTimestepConfig:
             )
         if self.time_dist_type == "loguniform" and self.min_t == 0:
             raise ValueError(f"min_t must be positive for time_dist_type='loguniform', got {self.min_t!r}")
-        if self.shift <= 0:
-            raise ValueError(f"shift must be positive, got {self.shift!r}")
-        if self.p_std <= 0:
-            raise ValueError(f"p_std must be positive, got {self.p_std!r}")
+        positive(self.shift, "shift")
+        positive(self.p_std, "p_std")
         if self.t_list is not None:
             object.__setattr__(self, "t_list", checked_t_list(self.t_list))
         if not isinstance(self.truncate, bool):

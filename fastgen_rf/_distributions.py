@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fastgen_rf._time_maps import shift
 from fastgen_rf._typing import TimeDistType
-
-__all__ = ["DISTRIBUTIONS", "apply_shift", "clamped", "density", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def quantile(u: Any, c: Any, xp: Any, special: Any) -> Any:
         return distribution.quantile(u, c, c.min_t, c.max_t, xp, special)
     on_unit_interval = (distribution.unshifted or distribution.quantile)(u, c, 0.0, 1.0, xp, special)
     t = on_unit_interval * (c.max_t - c.min_t) + c.min_t
-    return apply_shift(t, c.shift) if distribution.unshifted else t
+    return shift(t, c.shift) if distribution.unshifted else t
 
 
 def _fills_bounds(c: Any) -> bool:
@@ -64,11 +63,6 @@ def density(t: Any, c: Any, xp: Any) -> Any:
         width = c.max_t - c.min_t
         value = density_on((inside - c.min_t) / width, (c.max_t - inside) / width, c, 0.0, 1.0, xp) / width
     return xp.where(t == inside, value, 0 * inside)
-
-
-def apply_shift(t: Any, shift: Any) -> Any:
-    """Return ``shift t / (1 + (shift - 1) t)``; below 1 with a denominator that does not cancel at t = 1."""
-    return shift * t / (1 + (shift - 1) * t if shift >= 1 else shift * t + (1 - t))
 
 
 def _rest(u: Any, xp: Any) -> Any:
@@ -167,12 +161,12 @@ def _power(x: Any, exponent: float, xp: Any) -> Any:
 
 
 def _mode_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    start, stop = (_mode_cdf(t, c.mode_scale, math.sin, _choose) for t in (low, high))
+    start, stop = (_mode_cdf(t, c.mode_scale) for t in (low, high))
     return _mode_map(_uniform_quantile(u, c, start, stop, xp, special), c.mode_scale, xp.sin)
 
 
 def _mode_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
-    start, stop = (_mode_cdf(bound, c.mode_scale, math.sin, _choose) for bound in (low, high))
+    start, stop = (_mode_cdf(bound, c.mode_scale) for bound in (low, high))
     u = _mode_cdf(t, c.mode_scale, xp.sin, xp.where)
     slope = _mode_slope(u, c.mode_scale, xp.sin)
     # Bisection has no derivative. A step of Newton's method changes at most the last bit of u, but it has the right
@@ -192,7 +186,7 @@ def _mode_slope(u: Any, s: float, sin: Any) -> Any:
     return 1 + s - s * (math.pi / 2) * sin(math.pi * u)
 
 
-def _mode_cdf(t: Any, s: float, sin: Any, where: Any) -> Any:
+def _mode_cdf(t: Any, s: float, sin: Any = math.sin, where: Any = lambda when, yes, no: yes if when else no) -> Any:
     """Invert ``_mode_map`` by bisection, because it has no closed inverse and its slope may be close to 0."""
     low, high = 0 * t, 0 * t + 1
     for _ in range(56):
@@ -200,10 +194,6 @@ def _mode_cdf(t: Any, s: float, sin: Any, where: Any) -> Any:
         below = _mode_map(middle, s, sin) < t
         low, high = where(below, middle, low), where(below, high, middle)
     return where(t > 0, where(t < 1, (low + high) / 2, 0 * t + 1), 0 * t)
-
-
-def _choose(condition: bool, yes: float, no: float) -> float:
-    return yes if condition else no
 
 
 # Distributions of a truncated normal variable

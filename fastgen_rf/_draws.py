@@ -15,8 +15,7 @@ from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig
 from fastgen_rf._tracing import cached, evaluated_by_tracer
 from fastgen_rf.backends import Backend
-
-__all__ = ["Index", "Pairs", "Quantile", "Times", "bounds", "on_grid", "rounded_entries"]
+from fastgen_rf.backends._standard import Draws
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -35,17 +34,10 @@ class Quantile:
 
 
 @dataclass(frozen=True)
-class Times(Quantile):
+class Times(Quantile, Draws):
     """One time for each sample."""
 
     stratified: bool = False
-
-    count = 1
-    boundaries = None
-
-    def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers of n samples."""
-        return (2, n) if self.stratified else (n,)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
         """Return the times."""
@@ -56,7 +48,7 @@ class Times(Quantile):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Draws):
     """The larger and the smaller of two independent times. The smaller may be replaced by the larger, or by 0."""
 
     first: Quantile
@@ -66,19 +58,18 @@ class Pairs:
     zero: float | None = None
 
     count = 2
-    boundaries = None
-
-    def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers of n samples: two for the times, and one that chooses what to replace."""
-        return (3, 2, n) if self.stratified else (3, n)
+    # Two for the times, and one that chooses what to replace.
+    leading = (3,)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
         """Return the larger times and the smaller times."""
         if self.stratified:
             place, stratum, n = _in_strata(u, order, xp)
-            u, chosen, start = (stratum + place) / n, _below_one(place[2], xp), stratum[2]
+            u, chosen, start = (stratum + place) / n, place[2], stratum[2]
         else:
-            n, chosen, start = 1, _below_one(u[2], xp), 0
+            n, chosen, start = 1, u[2], 0
+        # JAX rounds 64 random bits to a float64, which may give 1.
+        chosen = xp.clip(chosen, 0.0, _BELOW_ONE)
         first, second = self.first.at(u[0], xp, special), self.second.at(u[1], xp, special)
         t, r = xp.maximum(first, second), xp.minimum(first, second)
         # The equal pairs lie at the lower end of (0, n), and the zeros at its upper end. Thus both numbers of strata
@@ -97,28 +88,16 @@ def _in_strata(u: Any, order: Any, xp: Any) -> tuple[Any, Any, int]:
     return place, order + 0 * place, u.shape[-1]
 
 
-def _below_one(u: Any, xp: Any) -> Any:
-    """Return ``u``, but less than 1. JAX rounds 64 random bits to a float64, which may give 1."""
-    return xp.clip(u, 0.0, _BELOW_ONE)
-
-
 @dataclass(frozen=True)
-class Index:
+class Index(Draws):
     """The index of one of k entries for each sample: the number of boundaries ``1/k, ..., (k-1)/k`` that are <= u."""
 
     k: int
-
-    count = 1
-    stratified = False
 
     @property
     def boundaries(self) -> tuple[float, ...]:
         """The boundaries."""
         return _quotients(self.k)
-
-    def shape(self, n: int) -> tuple[int, ...]:
-        """Shape of the uniform numbers of n samples."""
-        return (n,)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
         """Return the indices in float64.

@@ -12,7 +12,8 @@ from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import lies_in, shown
 from fastgen_rf._typing import Array, ArrayT
 from fastgen_rf.arithmetic import Formula
-from fastgen_rf.backends import Backend, as_array, backend_of, excludes_jax, may_equal, of_one_framework
+from fastgen_rf.backends import Backend, as_array, backend_of, excludes_jax, of_one_framework
+from fastgen_rf.backends._standard import may_equal
 
 # A sum of thousands of time steps misses an end of the interval by a few units in the last place for each step.
 SLACK = 1e-12

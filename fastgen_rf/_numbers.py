@@ -10,8 +10,6 @@ import numpy as np
 
 from fastgen_rf._tracing import is_traced, shown
 
-__all__ = ["finite", "is_integer", "is_real", "plain", "positive"]
-
 _LARGEST = sys.float_info.max
 
 

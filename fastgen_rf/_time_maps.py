@@ -17,7 +17,7 @@ from fastgen_rf._typing import TimeParameterization
 from fastgen_rf.arithmetic import Ops, TimeMap
 
 
-def shift(t: Any, factor: Any, ops: Ops) -> Any:
+def shift(t: Any, factor: Any, ops: Any = None) -> Any:
     """``factor t / (1 + (factor - 1) t)``, exact at t = 0 and t = 1 and with the same bits for a float and an array."""
     if isinstance(factor, float):
         return factor * t / (1.0 + (factor - 1.0) * t if factor >= 1.0 else factor * t + (1.0 - t))

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["cached", "evaluated_by_tracer", "fixed", "is_traced", "lies_in", "shown"]
-
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 

@@ -117,12 +117,6 @@ class PairOptions(TimeOptions, total=False):
     r_cfg: TimestepConfig | None
 
 
-class ListOptions(TypedDict, total=False):
-    """Keywords of ``sample_from_t_list`` alone, when it returns no index."""
-
-    return_index: Literal[False]
-
-
 class TimeKeywords(Placement, TimeOptions): ...
 
 
@@ -141,13 +135,16 @@ class PairKeywordsOnHost(OnHost, PairOptions): ...
 class PairKeywordsOnTorchDevice(OnTorchDevice, PairOptions): ...
 
 
-class ListKeywords(Placement, ListOptions): ...
+class ListKeywords(Placement, total=False):
+    return_index: Literal[False]
 
 
-class ListKeywordsOnHost(OnHost, ListOptions): ...
+class ListKeywordsOnHost(OnHost, total=False):
+    return_index: Literal[False]
 
 
-class ListKeywordsOnTorchDevice(OnTorchDevice, ListOptions): ...
+class ListKeywordsOnTorchDevice(OnTorchDevice, total=False):
+    return_index: Literal[False]
 
 
 # What tells a type checker the array that a sampler returns, without a framework imported: each names its array's type.

@@ -15,7 +15,8 @@ from fastgen_rf._evaluate import _show, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import fixed, shown
 from fastgen_rf._typing import Array, ArrayT, TimeT
-from fastgen_rf.backends import backend_of, is_number, may_equal, of_one_framework
+from fastgen_rf.backends import backend_of, is_number, of_one_framework
+from fastgen_rf.backends._standard import may_equal
 from fastgen_rf.timesteps import sample_from_t_list, sample_timesteps
 
 __all__ = [

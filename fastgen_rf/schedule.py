@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _time_maps
-from fastgen_rf._distributions import apply_shift
 from fastgen_rf._evaluate import check_fits, checked_time, floating_backend
 from fastgen_rf._numbers import finite, is_integer, is_real, plain, positive
 from fastgen_rf._tracing import evaluated_by_tracer, fixed, shown
@@ -70,7 +69,7 @@ def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
     else:
         factor = positive(shift, "shift")
         if is_number(time):
-            return apply_shift(time, factor)  # type: ignore[no-any-return]
+            return _time_maps.shift(time, factor)  # type: ignore[no-any-return]
         backend = floating_backend(time, "t")
     return backend.map_times(_time_maps.shift, time, factor)  # type: ignore[no-any-return]
 
@@ -192,8 +191,8 @@ def make_t_list(
     count, shift, max_t = fixed(int(number)), fixed(positive(shift, "shift")), fixed(positive(max_t, "max_t"))
     if max_t > 1:
         raise ValueError(f"max_t must lie in (0, 1], got {max_t!r}")
-    first = apply_shift(max_t, shift)
-    t_list = (max_t, *(max_t * (apply_shift(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
+    first = _time_maps.shift(max_t, shift)
+    t_list = (max_t, *(max_t * (_time_maps.shift(max_t * (1 - i / count), shift) / first) for i in range(1, count + 1)))
     if terminal is not None:
         t_list = _stretched(t_list, fixed(finite(terminal, "terminal")))
     if not _are_apart(t_list):

@@ -7,9 +7,18 @@ The text uses operators and parentheses that C and Python share, and numbers tha
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from fastgen_rf.arithmetic import Formula, Ops
+
+
+def _joined(sign: str) -> tuple[Callable[[Any, Any], Term], Callable[[Any, Any], Term]]:
+    """Make an operator and its reflection."""
+    return (
+        lambda left, right: Term(f"({_text(left)} {sign} {_text(right)})"),
+        lambda right, left: Term(f"({_text(left)} {sign} {_text(right)})"),
+    )
 
 
 class Term:
@@ -24,29 +33,10 @@ class Term:
         # Triton compiles -x as 0 - x, which loses the sign of a zero.
         return Term(f"({self.text} * -1.0)")
 
-    def __add__(self, other: Any) -> Term:
-        return Term(f"({self.text} + {_text(other)})")
-
-    def __radd__(self, other: Any) -> Term:
-        return Term(f"({_text(other)} + {self.text})")
-
-    def __sub__(self, other: Any) -> Term:
-        return Term(f"({self.text} - {_text(other)})")
-
-    def __rsub__(self, other: Any) -> Term:
-        return Term(f"({_text(other)} - {self.text})")
-
-    def __mul__(self, other: Any) -> Term:
-        return Term(f"({self.text} * {_text(other)})")
-
-    def __rmul__(self, other: Any) -> Term:
-        return Term(f"({_text(other)} * {self.text})")
-
-    def __truediv__(self, other: Any) -> Term:
-        return Term(f"({self.text} / {_text(other)})")
-
-    def __rtruediv__(self, other: Any) -> Term:
-        return Term(f"({_text(other)} / {self.text})")
+    __add__, __radd__ = _joined("+")
+    __sub__, __rsub__ = _joined("-")
+    __mul__, __rmul__ = _joined("*")
+    __truediv__, __rtruediv__ = _joined("/")
 
 
 def _text(operand: Any) -> str:

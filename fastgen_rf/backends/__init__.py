@@ -13,22 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf._numbers import plain
-from fastgen_rf.backends._standard import Backend, may_equal
-
-__all__ = [
-    "FRAMEWORKS",
-    "Backend",
-    "as_array",
-    "backend_for_draws",
-    "backend_of",
-    "check_plain",
-    "excludes_jax",
-    "is_array",
-    "is_number",
-    "is_symbolic",
-    "may_equal",
-    "of_one_framework",
-]
+from fastgen_rf.backends._standard import Backend as Backend
 
 
 def _load_numpy() -> Backend:
@@ -184,25 +169,16 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
             break
     else:
         return values
-    values = tuple(_converted(jax, value) for value in values)
+    # A tracer has None in the place of the method.
+    converts = [getattr(value, "__jax_array__", None) for value in values]
+    values = tuple(value if to is None else _as_jax(jax, to()) for value, to in zip(values, converts, strict=True))
     if not any(isinstance(value, jax.Array) for value in values):
         return values
-    # A masked array stays, and backend_of rejects it.
-    masked = np.ma.MaskedArray
-    return tuple(
-        _as_jax(jax, value) if isinstance(value, ndarray) and not isinstance(value, masked) else value
-        for value in values
-    )
-
-
-def _converted(jax: Any, value: Any) -> Any:
-    """Convert an object with a ``__jax_array__`` method; return any other value. A tracer has None in its place."""
-    convert = getattr(value, "__jax_array__", None)
-    return value if convert is None else _as_jax(jax, convert())
+    return tuple(_as_jax(jax, value) if isinstance(value, ndarray) else value for value in values)
 
 
 def _as_jax(jax: Any, array: Any) -> Any:
-    """Convert an array to JAX. An array of strings or with units is returned, and fails the checks afterwards."""
+    """Convert an array to JAX. One of strings, or with a mask or units, is returned, and fails the checks later."""
     if isinstance(array, jax.Array):
         return array
     try:

@@ -56,7 +56,17 @@ class CupyBackend(NumpyDtypes):
 
     def evaluate(self, formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
         with arrays[0].device:
-            return _in_one_kernel(formula, arrays, times, dtype)
+            first = arrays[0]
+            out = target = cupy.empty_like(first, dtype=dtype)
+            times = [t if isinstance(t, float) else with_trailing_axes(t, first.ndim) for t in times]
+            if not first.flags.c_contiguous:
+                # In the order of memory, the kernel indexes axes that are next to each other in memory as one axis.
+                order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
+                arrays = [array.transpose(order) for array in arrays]
+                target = out.transpose(order)
+                times = [t if isinstance(t, float) else t.transpose(order) for t in times]
+            _kernel(formula, tuple(isinstance(t, float) for t in times), _cast(dtype))(*arrays, *times, target)
+            return out
 
     def check_rng(self, rng: Any) -> None:
         kinds = (cupy.random.Generator, cupy.random.RandomState)
@@ -96,20 +106,6 @@ class CupyBackend(NumpyDtypes):
             return self._astype(function(self._astype(array, cupy.float64), cupy, functions), array.dtype)
 
 
-def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
-    first = arrays[0]
-    out = target = cupy.empty_like(first, dtype=dtype)
-    times = [t if isinstance(t, float) else with_trailing_axes(t, first.ndim) for t in times]
-    if not first.flags.c_contiguous:
-        # In the order of memory, the kernel indexes axes that are next to each other in memory as one axis.
-        order = sorted(range(first.ndim), key=first.strides.__getitem__, reverse=True)
-        arrays = [array.transpose(order) for array in arrays]
-        target = out.transpose(order)
-        times = [t if isinstance(t, float) else t.transpose(order) for t in times]
-    _kernel(formula, tuple(isinstance(t, float) for t in times), _cast(dtype))(*arrays, *times, target)
-    return out
-
-
 def _map_in_one_kernel(expression: str, array: Any, dtype: Any) -> Any:
     """``expression`` of the elements x of ``array``, in float64, in ``dtype``."""
     out = cupy.empty_like(array, dtype=dtype)
@@ -134,6 +130,7 @@ __device__ float single(double x) { float y; asm("cvt.rn.f32.f64 %0, %1;" : "=f"
 )
 # No contraction: a b + c is rounded twice, as on the host.
 _OPTIONS = () if cupy.cuda.runtime.is_hip else ("--fmad=false",)
+_elementwise = functools.partial(cupy.ElementwiseKernel, preamble=_PREAMBLE, options=_OPTIONS)
 
 
 def _cast(dtype: Any) -> str:
@@ -155,26 +152,13 @@ def _kernel(formula: Formula, are_floats: tuple[bool, ...], cast: str) -> Any:
         for at, (kind, name, is_float) in enumerate(zip("TS", TIMES, are_floats, strict=False))
     ]
     parameters, values = zip(*arrays, *times, strict=True)
-    return cupy.ElementwiseKernel(
-        ", ".join(parameters),
-        "Z z",
-        f"const double {', '.join(values)}; z = {cast.format(source(formula))}",
-        name="fastgen_rf_" + formula.name,
-        preamble=_PREAMBLE,
-        options=_OPTIONS,
-    )
+    operation = f"const double {', '.join(values)}; z = {cast.format(source(formula))}"
+    return _elementwise(", ".join(parameters), "Z z", operation, name="fastgen_rf_" + formula.name)
 
 
 @functools.cache
 def _kernel_of_one(expression: str, cast: str) -> Any:
-    return cupy.ElementwiseKernel(
-        "X x",
-        "Z z",
-        f"z = {cast.format(expression)}",
-        name="fastgen_rf_cast",
-        preamble=_PREAMBLE,
-        options=_OPTIONS,
-    )
+    return _elementwise("X x", "Z z", f"z = {cast.format(expression)}", name="fastgen_rf_cast")
 
 
 def _where_to_draw(rng: Any, device: Any) -> Any:

@@ -106,8 +106,8 @@ class JaxBackend(NumpyDtypes):
         if not self.has_float64(self.device(time)):
             return super().map_times(function, time, other)
         if other is None or isinstance(other, float):
-            return _evaluate(_TimesMapped(function, other), time.dtype, time)
-        return _evaluate(_TimesMapped(function), time.dtype, time, other)
+            return _evaluate(_Applied(function, other), time.dtype, time)
+        return _evaluate(_Applied(function), time.dtype, time, other)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         if not self.has_float64(self.device(array)):
@@ -133,24 +133,14 @@ class _Mapped:
 
 
 @dataclass(frozen=True)
-class _TimesMapped:
-    """A function of float64 times, the last of which may be a constant of the program."""
+class _Applied:
+    """The function of a formula or of times, the last of which may be a constant of the program."""
 
-    function: TimeMap
+    function: Any
     constant: float | None = None
 
-    def __call__(self, *times: Any) -> Any:
-        return self.function(*times, *(() if self.constant is None else (self.constant,)), _OPS)
-
-
-@dataclass(frozen=True)
-class _Applied:
-    """A formula as a function of float64 arrays and times."""
-
-    formula: Formula
-
     def __call__(self, *operands: Any) -> Any:
-        return self.formula.function(*operands, _OPS)
+        return self.function(*operands, *(() if self.constant is None else (self.constant,)), _OPS)
 
 
 @dataclass(frozen=True)
@@ -230,7 +220,7 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
     @jax.checkpoint
     def along(kept: Any, wanted: Any) -> Any:
         at = [jnp.zeros((1,) * result.ndim, dtype) if x is None else x for x in kept]
-        step = _Applied(function) if isinstance(function, Formula) else function
+        step = _Applied(function.function) if isinstance(function, Formula) else function
         # zeros_like gives the sum the sharding of the result, and makes it vary over the axes of the result.
         total = jnp.zeros_like(result, jnp.float64)
         moves = {
@@ -370,12 +360,9 @@ def _platform(device: Any) -> str:
 @functools.cache
 def _computes_float64(platform: str) -> bool:
     """Whether a platform computes in float64. For an unknown platform a small program is compiled, once."""
-    return platform in ("cpu", "gpu", "cuda", "rocm") or _compiles_float64(
-        SingleDeviceSharding(jax.devices(platform)[0])
-    )
-
-
-def _compiles_float64(place: Sharding) -> bool:
+    if platform in ("cpu", "gpu", "cuda", "rocm"):
+        return True
+    place = SingleDeviceSharding(jax.devices(platform)[0])
     try:
         with jax.enable_x64(True):
             jax.jit(lambda x: x * x + x, in_shardings=place).lower(1.0).compile()

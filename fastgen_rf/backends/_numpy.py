@@ -8,6 +8,7 @@ NumPy.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,14 +44,9 @@ class NumpyDtypes(Backend):
         return numpy_dtype(np.float32 if dtype is None else dtype)
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
-        if issubclass(dtype.type, np.floating):
-            finfo: Any = np.finfo
-        else:
-            # A dtype of ml_dtypes exists only after its import.
-            import ml_dtypes
-
-            finfo = ml_dtypes.finfo
-        info = finfo(dtype)
+        # A dtype of ml_dtypes exists only after its import.
+        module: Any = np if issubclass(dtype.type, np.floating) else sys.modules["ml_dtypes"]
+        info = module.finfo(dtype)
         return float(info.eps), float(info.smallest_normal)
 
 
@@ -92,9 +88,7 @@ class NumpyBackend(NumpyDtypes):
                 t, ops = with_trailing_axes(np.asarray(t).astype(np.float64, copy=False), rank), _OPS
             wide.append(t)
         if first.size < _LEAST or (order := _block_order(arrays)) is None:
-            operands = []
-            for array in arrays:
-                operands.append(np.asarray(array).astype(np.float64, copy=False))
+            operands = [np.asarray(array).astype(np.float64, copy=False) for array in arrays]
             return np.asarray(formula.function(*operands, *wide, ops)).astype(dtype, copy=False)
         out = np.empty_like(first, dtype=dtype, subok=False)
         *blocked, target = (np.asarray(array).transpose(order) for array in (*arrays, out))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,31 +21,26 @@ Elementwise = Callable[[Any, Any, Any], Any]
 """``function(x, xp, special)``: an elementwise function of a float64 array, made of functions of a namespace."""
 
 
-class Draws(Protocol):
+class Draws:
     """What is drawn for each sample, computed from float64 uniform numbers; it fits inside the bounds of the dtype."""
 
-    @property
-    def count(self) -> int:
-        """How many arrays a draw returns."""
-        ...
-
-    @property
-    def stratified(self) -> bool:
-        """Whether ``u`` has shape (..., 2, n): places in strata, and numbers whose order is that of the strata."""
-        ...
+    count = 1
+    """How many arrays a draw returns."""
+    stratified: bool = False
+    """Whether ``u`` has shape (..., 2, n): places in strata, and numbers whose order is that of the strata."""
+    leading: tuple[int, ...] = ()
+    """The axes of ``u`` before these."""
+    __call__: Callable[..., tuple[Any, ...]]
+    """``draws(u, xp, special, order=None)``: arrays of shape (n,); ``order`` replaces ``argsort(u[..., 1, :])``."""
 
     @property
     def boundaries(self) -> tuple[float, ...] | None:
         """If the result is how many of some ascending numbers are at most ``u``, these numbers; else None."""
-        ...
+        return None
 
     def shape(self, n: int) -> tuple[int, ...]:
         """Shape of ``u`` for n samples."""
-        ...
-
-    def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
-        """Arrays of shape (n,) from uniform numbers ``u``; ``order`` replaces ``argsort(u[..., 1, :])`` if given."""
-        ...
+        return (*self.leading, 2, n) if self.stratified else (*self.leading, n)
 
 
 class Backend:
@@ -136,7 +131,8 @@ class Backend:
             # The functions of the standard take no Python floats.
             device, float64 = self.device(first), self.xp.float64
             wide = [self.xp.asarray(x, dtype=float64, device=device) if isinstance(x, float) else x for x in wide]
-        return self._narrow(formula.function(*wide, ops), dtype)
+        result = formula.function(*wide, ops)
+        return self._astype(result.float32() if isinstance(result, TripleFloat32) else result, dtype)
 
     def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
         """Evaluate ``function(time, ops)``, or ``function(time, other, ops)``, and cast it to the dtype of ``time``.
@@ -155,7 +151,7 @@ class Backend:
             return function(*wide, self._ops)
         # The parts of a number are NaN at 0, 1 and infinity, where float32 is exact. These values are replaced
         # beforehand, because in reverse mode the NaN of their derivative would survive the select.
-        single = [t if isinstance(t, float) else with_trailing_axes(self._single(t), time.ndim) for t in times]
+        single = [t if isinstance(t, float) else t.parts[0] for t in wide]
         is_end = (single[0] == 0) | (single[0] == 1) | (single[0] == math.inf)
         wide[0] = TripleFloat32((self.xp.where(is_end, 0.5, single[0]),), self._float32)
         return self.xp.where(is_end, function(*single, self._ops), function(*wide, TRIPLE_OPS).float32())
@@ -170,9 +166,6 @@ class Backend:
         """The float32 operations of triple-float32 arithmetic."""
         return Float32(self.xp, plus, plus, leading_bits)
 
-    def _single(self, array: Any) -> Any:
-        return self._astype(array, self.xp.float32)
-
     def _wide(self, array: Any, rank: int) -> Any:
         """An array in float64, or as TripleFloat32, with trailing axes up to ``rank``; a float unchanged."""
         if isinstance(array, float):
@@ -180,10 +173,7 @@ class Backend:
         array = with_trailing_axes(array, rank)
         if self.has_float64(self.device(array)):
             return self._astype(array, self.xp.float64)
-        return TripleFloat32((self._single(array),), self._float32)
-
-    def _narrow(self, result: Any, dtype: Any) -> Any:
-        return self._astype(result.float32() if isinstance(result, TripleFloat32) else result, dtype)
+        return TripleFloat32((self._astype(array, self.xp.float32),), self._float32)
 
     def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
         """Evaluate ``function`` elementwise in float64 and cast the result to the dtype of ``array``.

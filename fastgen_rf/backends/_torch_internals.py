@@ -21,38 +21,17 @@ def _private(path: str) -> Any:
         return lambda *_: True
 
 
-_count_dispatch_modes = _private("_C._len_torch_dispatch_stack")
-_count_dispatch_modes_before_autograd = _private("_ops._len_torch_dispatch_stack_pre_dispatch")
-_count_function_modes = _private("_C._len_torch_function_stack")
-_are_transforms_active = _private("_C._are_functorch_transforms_active")
+# Whether a ``TorchDispatchMode`` sees each operation (FakeTensorMode, make_fx, a counter of operations), whether a
+# ``TorchFunctionMode`` sees each call of torch, and whether a transform of ``torch.func`` is active (vmap, grad, jvp).
+in_dispatch_mode = _private("_C._len_torch_dispatch_stack")
+in_function_mode = _private("_C._len_torch_function_stack")
+in_transform = _private("_C._are_functorch_transforms_active")
+# Whether a tensor belongs to the vmap of ``autograd.grad(is_grads_batched=True)``, and whether it is a zero without
+# memory, as forward mode makes them.
+in_old_vmap = _private("_C._functorch.is_legacy_batchedtensor")
+is_zero_tensor = _private("_is_zerotensor")
+_is_in_dispatch_mode_before_autograd = _private("_ops._len_torch_dispatch_stack_pre_dispatch")
 _is_tracing = _private("_C._is_tracing")
-_is_in_old_vmap = _private("_C._functorch.is_legacy_batchedtensor")
-_is_zero_tensor = _private("_is_zerotensor")
-
-
-def in_dispatch_mode() -> bool:
-    """Whether a ``TorchDispatchMode`` sees each operation: FakeTensorMode, make_fx, a counter of operations."""
-    return bool(_count_dispatch_modes())
-
-
-def in_function_mode() -> bool:
-    """Whether a ``TorchFunctionMode`` sees each call of torch."""
-    return bool(_count_function_modes())
-
-
-def in_transform() -> bool:
-    """Whether a transform of ``torch.func`` is active: vmap, grad, jvp."""
-    return bool(_are_transforms_active())
-
-
-def in_old_vmap(tensor: torch.Tensor) -> bool:
-    """Whether the tensor belongs to the vmap of ``autograd.grad(is_grads_batched=True)``."""
-    return bool(_is_in_old_vmap(tensor))
-
-
-def is_zero_tensor(tensor: torch.Tensor) -> bool:
-    """Whether the tensor is a zero without memory, as forward mode makes them."""
-    return bool(_is_zero_tensor(tensor))
 
 
 def follows(*operands: Any) -> bool:
@@ -61,11 +40,11 @@ def follows(*operands: Any) -> bool:
     That is a transform of ``torch.func``, forward mode, ``torch.jit.trace``, a trace above autograd or the old vmap.
     """
     return bool(
-        _are_transforms_active()
+        in_transform()
         or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
         or _is_tracing()
-        or _count_dispatch_modes_before_autograd()
-        or any(isinstance(x, torch.Tensor) and _is_in_old_vmap(x) for x in operands)
+        or _is_in_dispatch_mode_before_autograd()
+        or any(isinstance(x, torch.Tensor) and in_old_vmap(x) for x in operands)
     )
 
 

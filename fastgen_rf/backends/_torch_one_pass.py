@@ -15,17 +15,13 @@ import torch
 from fastgen_rf.arithmetic import FLOATS, Formula, gradient
 from fastgen_rf.arithmetic._inplace import Scratch, blocks, fill_in_blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
+from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._standard import with_trailing_axes
-from fastgen_rf.backends._torch_internals import follows, in_dispatch_mode, in_function_mode, is_zero_tensor
 from fastgen_rf.backends._torch_tensors import (
     OPS,
-    double,
-    is_stubborn,
     leading,
     loaded,
     memory_order,
-    needs_gradient,
-    ops_of,
     permuted,
     savable,
     summed,
@@ -52,7 +48,7 @@ _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def evaluate(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
     """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
     first = arrays[0]
-    recorded = torch.is_grad_enabled() and any(needs_gradient(x) for x in (*arrays, *times))
+    recorded = torch.is_grad_enabled() and any(type(x) is not float and x.requires_grad for x in (*arrays, *times))
     small = recorded and first.device.type in _FUSED_ON and first.numel() < _LEAST_RECORDED
     if small or not _fits_one_pass(arrays, times):
         return by_operations(formula, arrays, times, dtype, recorded)
@@ -70,12 +66,12 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
     """Evaluate ``formula`` in one kernel or in blocks, or by tensor operations if a mode must see these."""
     first = arrays[0]
     fused = first.device.type in _FUSED_ON
-    if in_dispatch_mode() or (in_function_mode() and not fused):
+    if internals.in_dispatch_mode() or (internals.in_function_mode() and not fused):
         return by_operations(formula, arrays, times, dtype, recorded=False)
     if fused:
         return _in_one_kernel(formula, arrays, times, dtype)
     wide = [widened(t, first.ndim) for t in times]
-    ops = ops_of(*wide)
+    ops = FLOATS if isinstance(wide[0], float) else OPS
     with _kept.taken(_make_scratch) as scratch:
         if first.numel() <= _WHOLE:
             strides = first.stride()
@@ -102,9 +98,12 @@ def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any],
             t, ops = first.new_full((), t, dtype=torch.float64), OPS
         wide.append(t)
     operands = list(arrays)
-    # Float64 times promote the first array where the two meet, which saves its cast.
-    for place in range(1 if promotes and not is_stubborn(first, recorded) else 0, len(operands)):
-        operands[place] = double(operands[place], copy=recorded)
+    # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8.
+    promotes = promotes and first.dtype.itemsize > 1 and not (recorded and first.is_inference())
+    for place in range(int(promotes), len(operands)):
+        # Autograd can save only a copy of an inference tensor.
+        copied = recorded and operands[place].is_inference()
+        operands[place] = operands[place].to(torch.float64, copy=True) if copied else operands[place].double()
     # A keyword dtype takes half the time of a positional one.
     return formula.function(*operands, *wide, ops).to(dtype=dtype)
 
@@ -162,7 +161,7 @@ def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int]
         and all(type(x) in _PLAIN for x in (*arrays, *times))
         and first.layout is torch.strided
         and all(array.stride() == first.stride() for array in arrays[1:])
-        and not follows(*arrays, *times)
+        and not internals.follows(*arrays, *times)
         and (order := order or memory_order(first)) is not None
         and (kind not in _FUSED_ON or _fits_one_kernel(arrays, times, order))
     )
@@ -175,7 +174,7 @@ def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[in
     """
     like = arrays[0]
     tensors = [x for x in (*arrays, *times) if type(x) is not float]
-    if any(x.dtype not in _KERNEL_DTYPES or x.is_neg() or is_zero_tensor(x) for x in tensors):
+    if any(x.dtype not in _KERNEL_DTYPES or x.is_neg() or internals.is_zero_tensor(x) for x in tensors):
         return False
     for t in times:
         if type(t) is float:
@@ -255,11 +254,17 @@ class _OnePass(torch.autograd.Function):
         # A sum expands its gradient with strides of 0. The meta tensor has the dense layout of the result, and takes
         # no memory.
         like = grad if dense else torch.empty_like(grad, device="meta")
-        in_blocks = not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not in_dispatch_mode()
+        in_blocks = (
+            not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not internals.in_dispatch_mode()
+        )
         if in_blocks and _fits_one_pass((grad,), times, memory_order(like)):
             gradients, sums = _backward_in_blocks(formula, grad, like, arrays, times, dtypes)
         else:
-            gradients, sums = _backward(formula, grad, arrays, times, dtypes)
+            gradients = [
+                None if dtype is None else evaluate(gradient(formula, place), (grad,), times, dtype)
+                for place, dtype in enumerate(dtypes)
+            ]
+            sums = _sums(grad, arrays, times[0])
         of_arrays = [grad if as_is else x for x, as_is in zip(gradients, passed, strict=True)]
         of_times = [
             _time_gradient(formula, sums, times, place) if needed else None
@@ -268,19 +273,10 @@ class _OnePass(torch.autograd.Function):
         return None, None, None, *of_arrays, *of_times
 
 
-def _backward(formula: Formula, grad: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
-    """Gradients of the arrays, and the float64 sums of ``grad * array`` over the axes along which the times repeat."""
-    gradients = [
-        None if dtype is None else evaluate(gradient(formula, place), (grad,), times, dtype)
-        for place, dtype in enumerate(dtypes)
-    ]
-    return gradients, _sums(grad, arrays, times[0])
-
-
 def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
     """Float64 sums of ``grad * array`` over the axes along which the time repeats; 0.0 for an array that is None."""
     given = [array for array in arrays if array is not None]
-    if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not in_dispatch_mode():
+    if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not internals.in_dispatch_mode():
         inner = grad.numel() // t.numel()
         # Short rows would leave most lanes of a kernel idle.
         if inner >= _LEAST_SUMMED and _fits_one_pass((grad, *given), (t,)) and _repeats_in_runs(t, grad):
@@ -303,13 +299,13 @@ def _repeats_in_runs(t: Any, like: Any) -> bool:
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
-    """Do the same as ``_backward`` block by block, in the layout of ``like``: grad times each coefficient."""
+    """Gradients of the arrays, and ``_sums``, block by block in the layout of ``like``: grad times each coefficient."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
     order = memory_order(like)
     source, layout, *blocked = permuted(order, grad, like, *times)
     inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
-    ops = ops_of(*times)
+    ops = FLOATS if isinstance(times[0], float) else OPS
     count = len(outputs)
     units = [
         ([float(at == place) for at in range(count)], output)

@@ -10,20 +10,11 @@ from typing import Any
 
 import torch
 
-from fastgen_rf.arithmetic import FLOATS, Float32, Ops
+from fastgen_rf._tracing import evaluated_by_tracer
+from fastgen_rf.arithmetic import Float32, Ops
 from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._triple_float32 import leading_bits
-from fastgen_rf.backends._torch_internals import in_dispatch_mode, in_old_vmap, in_transform
-
-
-def needs_gradient(array: Any) -> bool:
-    """Whether autograd wants the gradient of ``array``, a tensor or a float."""
-    return type(array) is not float and array.requires_grad
-
-
-def is_stubborn(array: Any, recorded: bool) -> bool:
-    """Whether only a cast promotes an array (float8), or autograd can only save a copy of it."""
-    return bool(array.dtype.itemsize == 1 or (recorded and array.is_inference()))
+from fastgen_rf.backends import _torch_internals as internals
 
 
 def memory_order(array: Any) -> list[int] | None:
@@ -49,11 +40,6 @@ def leading(t: Any, order: list[int]) -> int:
     while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
         lead -= 1
     return lead
-
-
-def double(array: Any, copy: bool = False) -> Any:
-    """An array in float64. A copy of an inference tensor is an ordinary tensor."""
-    return array.to(torch.float64, copy=True) if copy and array.is_inference() else array.double()
 
 
 def cast(array: Any, dtype: torch.dtype) -> Any:
@@ -135,27 +121,7 @@ def named_device(device: Any) -> torch.device:
         raise ValueError(f"device must be a torch.device or its name, such as 'cuda:0', got {device!r}") from None
 
 
-# Draws
-
-
-def uniform(size: tuple[int, ...], device: torch.device, has_float64: bool, options: dict[str, Any]) -> Any:
-    """Draw float64 uniform numbers on ``device``. If it has no float64, the numbers are on the CPU."""
-    if has_float64:
-        # PyTorch parses the size in 0.7 us more if it is one tuple.
-        return torch.rand(*size, dtype=torch.float64, device=device, **options)
-    bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
-    return bits[0] * 2.0**-24 + bits[1] * 2.0**-48
-
-
 # Tables of numbers: the entries of a t_list, and the boundaries between uniform numbers that draw them
-
-
-def taken(values: tuple[float, ...], index: Any, dtype: torch.dtype) -> Any:
-    """Return ``values[index]`` in ``dtype``."""
-    # float32 holds every value of a narrower dtype, and PyTorch cannot index tensors of each of those.
-    entries = table(values, torch.float64 if dtype == torch.float64 else torch.float32, index.device)
-    # index_select takes half the time of an index, but it supports one axis only.
-    return cast(entries.index_select(0, index) if index.ndim == 1 else entries[index], dtype)
 
 
 def index_of(u: Any, boundaries: tuple[float, ...]) -> Any:
@@ -173,7 +139,7 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
     if torch.compiler.is_compiling():
         # A compiled program keeps the tensor as a constant on its device.
         return torch.tensor(values, dtype=dtype, device=device)
-    watched = in_dispatch_mode() or in_transform()
+    watched = internals.in_dispatch_mode() or internals.in_transform()
     if device.type == "cpu":
         # Making a tensor of 4 numbers takes 2.5 us, so the tensor is kept.
         return torch.tensor(values, dtype=dtype, device=device) if watched else _kept_table(values, dtype, device, None)
@@ -248,11 +214,6 @@ def _sqrt(x: Any) -> Any:
 OPS = Ops(_maximum, _sqrt, torch)
 
 
-def ops_of(*times: Any) -> Ops:
-    """The functions that a formula uses at these times, which are all floats or all tensors."""
-    return FLOATS if isinstance(times[0], float) else OPS
-
-
 # The float32 operations of triple-float32 arithmetic
 
 
@@ -277,16 +238,16 @@ def _leading(a: Any) -> Any:
 
 def _leading_eagerly(a: Any) -> Any:
     """The same in half the time. The old vmap has no views of bits, and uses sums instead."""
-    if in_old_vmap(a):
+    if internals.in_old_vmap(a):
         return leading_bits(a)
     return (a.view(torch.int32) + _HALF).bitwise_and_(_MASK).view(torch.float32)
 
 
 def float32() -> Float32:
     """The operations for a call. In a trace, they neither work in place nor use tensors from outside of the call."""
-    if torch.compiler.is_compiling() or in_dispatch_mode():
+    if torch.compiler.is_compiling() or internals.in_dispatch_mode():
         return _TRACED
-    return _MAPPED if in_transform() else _EAGER
+    return _MAPPED if internals.in_transform() else _EAGER
 
 
 # PyTorch would convert the Python numbers to such tensors in each call.
@@ -300,12 +261,13 @@ _MAPPED = Float32(torch, _plus, _plus, leading_bits)
 # Devices that may or may not compute in float64
 
 
+@evaluated_by_tracer
 def found_float64(device: torch.device) -> bool:
     """Whether ``device`` computes in float64. The answer is kept."""
     if device.type == "mps":
         return False
     if device not in _found:
-        if device.type != "xpu" and in_dispatch_mode():
+        if device.type != "xpu" and internals.in_dispatch_mode():
             # Under a fake tensor mode nothing is computed, so the answer cannot be found. Float32 always works.
             return False
         try:
@@ -316,9 +278,6 @@ def found_float64(device: torch.device) -> bool:
     return _found[device]
 
 
-# torch.compile calls the function while it traces and keeps the answer, since it could not trace the question. The
-# decorator torch.compiler.assume_constant_result does the same, but imports Dynamo, which takes a second.
-found_float64._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _found: dict[torch.device, bool] = {}
 
 

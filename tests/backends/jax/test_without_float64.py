@@ -105,7 +105,6 @@ def test_samples_without_float64_are_those_with_it_and_no_program_has_any(monkey
 
 def test_an_unknown_platform_has_float64_if_it_compiles_a_program_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     here = SingleDeviceSharding(jax.devices()[0])
-    assert _jax._compiles_float64(here)
     with monkeypatch.context() as patched:
         patched.setattr(jax, "devices", lambda platform: [next(iter(here.device_set))])
         assert _jax._computes_float64("tpu")

@@ -26,9 +26,9 @@ NAMES: dict[str, tuple[Any, Callable[[Tensor], bool]]] = {  # what it belongs to
     "_len_torch_function_stack": (torch._C, lambda x: internals.in_function_mode()),
     "_are_functorch_transforms_active": (torch._C, lambda x: internals.in_transform()),
     "_is_tracing": (torch._C, internals.follows),
-    "is_legacy_batchedtensor": (torch._C._functorch, internals.in_old_vmap),
+    "is_legacy_batchedtensor": (torch._C._functorch, lambda x: internals.in_old_vmap(x)),
     "_len_torch_dispatch_stack_pre_dispatch": (importlib.import_module("torch._ops"), internals.follows),
-    "_is_zerotensor": (torch, internals.is_zero_tensor),
+    "_is_zerotensor": (torch, lambda x: internals.is_zero_tensor(x)),
     "_current_level": (forward_ad, internals.follows),
 }
 

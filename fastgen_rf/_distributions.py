@@ -77,6 +77,10 @@ def _rest(u: Any, xp: Any) -> Any:
 
 
 def _uniform_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
+    return _scaled(u, low, high)
+
+
+def _scaled(u: Any, low: float, high: float) -> Any:
     # The draws of most distributions come here with 0 and 1. A sum and a product less save 3 us of 20 on PyTorch.
     return u if (low, high) == (0, 1) else u * (high - low) + low
 
@@ -90,7 +94,7 @@ def _polynomial_quantile(u: Any, c: Any, low: float, high: float, xp: Any, speci
 
 
 def _loguniform_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    return xp.exp(_uniform_quantile(u, c, math.log(low), math.log(high), xp, special))
+    return xp.exp(_scaled(u, math.log(low), math.log(high)))
 
 
 def _loguniform_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
@@ -116,7 +120,7 @@ def _unshifted_scale(t: float, shift: float) -> float:
 
 
 def _cosmap_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
-    angle = _uniform_quantile(u, c, _cosmap_angle(low), _cosmap_angle(high), xp, special)
+    angle = _scaled(u, _cosmap_angle(low), _cosmap_angle(high))
     # This is 1 - 1 / (tan(angle) + 1) without its cancellation.
     return xp.sin(angle) / (xp.sin(angle) + xp.cos(angle))
 
@@ -139,10 +143,10 @@ def _beta_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: An
         return high * (left + u * (1 - left)) ** (1 / c.beta_a)
     left = ((1 - high) / (1 - low)) ** c.beta_b
     taken = u * (1 - left)
+    # Only u = 1 may give 1 here, if (1 - high) is tiny.
     inside = taken < 1
     rest = xp.log1p(xp.where(inside, -taken, 0 * u)) / c.beta_b + math.log1p(-low)  # log(1 - t)
-    remaining = xp.where(inside, 1.0, left + (1 - u) * (1 - left))
-    return xp.where(inside, -xp.expm1(rest), 1 - (1 - low) * remaining ** (1 / c.beta_b))
+    return xp.where(inside, -xp.expm1(rest), high)
 
 
 def _beta_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:
@@ -162,7 +166,7 @@ def _power(x: Any, exponent: float, xp: Any) -> Any:
 
 def _mode_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
     start, stop = (_mode_cdf(t, c.mode_scale) for t in (low, high))
-    return _mode_map(_uniform_quantile(u, c, start, stop, xp, special), c.mode_scale, xp.sin)
+    return _mode_map(_scaled(u, start, stop), c.mode_scale, xp.sin)
 
 
 def _mode_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Properties of any call: shapes, layouts, dtypes and kinds of t in combinations that nobody wrote down.
+"""A property of any formula: shapes, layouts, dtypes and kinds of t in combinations that nobody wrote down.
 
 The expected values are NumPy's for flat, packed float64 arrays and one t for each element, rounded to the result's
 dtype: the path that test_exact_values.py compares with exact values. ``nox -s fuzz`` searches with 10,000 examples.
@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fastgen_rf as rf
 from tests.bits import rounded
 from tests.catalogue import FORMULAS, Row
 
@@ -132,19 +131,3 @@ def test_a_formula_gives_each_element_what_numpy_gives_it_alone(xp: Any, data: A
         assert (np.abs(host[known].astype(np.float64) - wanted[known]) <= slack[known]).all()
         return
     assert np.array_equal(host, wanted, equal_nan=True)
-
-
-@given(data=st.data())
-def test_expand_like_lays_axes_where_they_are_asked_for(xp: Any, data: Any) -> None:
-    shape = data.draw(shapes(xp))
-    places = data.draw(st.permutations(range(len(shape))))[: data.draw(st.integers(0, len(shape)))]
-    leading = data.draw(st.booleans())
-    places = list(range(len(places))) if leading else places
-    mine = tuple(data.draw(st.sampled_from([1, shape[at]])) for at in places)
-    x, target = data.draw(arrays(xp, mine, "float32")), data.draw(arrays(xp, shape, "float32"))
-    signed = [at - len(shape) if data.draw(st.booleans()) else at for at in places]
-    got = rf.expand_like(x, target) if leading else rf.expand_like(x, target, axes=signed)
-    host = np.asarray(xp.numpy(x))
-    want = np.moveaxis(host.reshape(host.shape + (1,) * (len(shape) - host.ndim)), range(len(places)), places)
-    assert tuple(got.shape) == want.shape
-    assert np.array_equal(xp.numpy(got), want, equal_nan=True)

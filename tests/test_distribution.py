@@ -112,6 +112,17 @@ def test_quantile_and_density_of_a_distant_or_narrow_interval(xp: Any, name: str
         assert densities.tolist() == pytest.approx([float(value) for value in steep], rel=digits), fields
 
 
+def test_beta_with_either_parameter_1_is_exact() -> None:
+    u = np.array([0.01, 0.3, 0.5, 0.99])
+    for fields, truncate in itertools.product(({"beta_a": 1.5}, {"beta_a": 1.0, "beta_b": 2.5}), (False, True)):
+        c = rf.SampleTimestepConfig("beta", min_t=0.25, truncate=truncate, **fields)
+        times = rf.timestep_quantile(u, c)
+        assert times == pytest.approx([float(exact.quantile(mp.mpf(x), c)) for x in u.tolist()], rel=1e-14)
+        wanted = [float(exact.density(mp.mpf(t), c)) for t in times.tolist()]
+        assert rf.timestep_density(times, c) == pytest.approx(wanted, rel=1e-13)
+        assert rf.timestep_quantile(1.0, c) == c.max_t
+
+
 def test_the_quantile_of_beta_keeps_its_digits_next_to_0() -> None:
     c = rf.SampleTimestepConfig("beta", truncate=True, **WIDE, beta_a=1.0, beta_b=2.5)
     assert rf.timestep_quantile(1e-12, c) == pytest.approx(1e-12 / 2.5, rel=1e-11, abs=0)

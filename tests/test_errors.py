@@ -209,7 +209,7 @@ def test_the_error_for_an_invalid_value_names_its_argument(xp: Any, function: An
     assert [(value, said) for value, said in messages if not re.search(rf"\b{name}\b", said)] == []
 
 
-# Two devices, integer timesteps
+# Two devices
 
 
 def assert_raises(error: type[Exception], row: Row, xp: Any, at: int, bad: Any, *parts: str) -> None:
@@ -230,11 +230,3 @@ def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
         elsewhere = xp.second_device(np.full((2, 3) if row.takes[at] == "y" else 2, 0.5))
         parts = (row.arguments[0], row.arguments[at], "must be on one device")
         assert_raises(ValueError, row, xp, at, elsewhere, *parts)
-
-
-@every_formula
-def test_integer_timesteps_are_told_to_divide(xp: Any, row: Row) -> None:
-    for at, name in enumerate(row.arguments):
-        if row.takes[at] in "tsn":
-            for bad in (500, np.int64(500), xp.other_dtype(np.ones(2), "int32")):
-                assert_raises(TypeError, row, xp, at, bad, f"{name} must be", "divide integer")

@@ -13,6 +13,7 @@ import pytest
 import fastgen_rf as rf
 from tests.benchmarks.cases import FORMULAS
 from tests.bits import assert_same_bits
+from tests.catalogue import FORMULAS as FORMULA_ROWS
 from tests.catalogue import HARD_TIMES, ROWS
 
 AS_WRITTEN = {  # in plain operators, in the dtype of what they are given
@@ -69,6 +70,14 @@ def test_numpy_keeps_dense_layouts(layout: str, shape: tuple[int, ...]) -> None:
     assert np.array_equal(got, rf.x0_to_eps(first.copy("C"), second.copy("C"), 0.3))
 
 
+@pytest.mark.needs("float64")
+def test_a_result_has_the_dtype_of_one_argument(xp: Any) -> None:
+    for row in FORMULA_ROWS:
+        arguments = [xp.array(np.full((2, 3) if kind in "xy" else 2, 0.5)) for kind in row.takes]
+        arguments[row.like] = xp.array(np.full((2, 3), 0.5), "float64")
+        assert row(*arguments).dtype == xp.dtype("float64"), row.name
+
+
 # Memory
 
 
@@ -107,10 +116,12 @@ def test_expand_like_keeps_any_dtype_the_type_and_the_device(xp: Any, dtype: str
         assert np.array_equal(xp.numpy(expanded), xp.numpy(x)[:, None])
 
 
-def test_expand_like_reorders_axes(xp: Any) -> None:
-    x = np.arange(6.0).reshape(2, 3)
-    expanded = rf.expand_like(xp.array(x), xp.array(np.ones((3, 4, 2))), axes=(2, 0))
-    assert np.array_equal(xp.numpy(expanded), x.T[:, None, :])
+def test_expand_like_reorders_axes_and_counts_negative_ones_from_the_end(xp: Any) -> None:
+    x, target = np.arange(6.0).reshape(2, 3), xp.array(np.ones((3, 4, 2)))
+    for axes in ((2, 0), (-1, -3), [2, -3]):
+        assert np.array_equal(xp.numpy(rf.expand_like(xp.array(x), target, axes=axes)), x.T[:, None, :])
+    one = xp.numpy(rf.expand_like(xp.array(x[:1]), target, axes=(1, 0)))  # an axis of length 1 fits any
+    assert np.array_equal(one, x[:1].T[:, :, None])
 
 
 @pytest.mark.backends("numpy", "torch")

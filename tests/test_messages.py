@@ -111,8 +111,22 @@ make_t_list(4, terminal=0.1)
     ValueError: terminal needs max_t=1, got max_t=0.999
 make_t_list(1, max_t=1.0, terminal=0.1)
     ValueError: terminal needs at least 2 steps, got steps=1
+make_t_list(2.5)
+    TypeError: steps must be an integer, got 2.5
+make_t_list(0)
+    ValueError: steps must be at least 1, got 0
+make_t_list(2, max_t=1.5)
+    ValueError: max_t must lie in (0, 1], got 1.5
+shift_timesteps(0.5, -1)
+    ValueError: shift must be positive, got -1
+convert_time(float('nan'), source='log_snr', target='rf')
+    ValueError: time must lie in [-inf, inf] for source 'log_snr', got nan
+convert_time(-2, source='sigma', target='rf')
+    ValueError: time must lie in [0.0, inf] for source 'sigma', got -2
 make_t_list(2, shift=1e9)
     ValueError: timesteps coincide in float32 for shift=1000000000.0, steps=2; use a shift closer to 1 or fewer steps
+SampleTimestepConfig(t_list=3)
+    TypeError: t_list must be a sequence of floats, got 3
 SampleTimestepConfig(t_list=[0.5, 1, 0])
     ValueError: t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got (0.5, 1.0,
     0.0)
@@ -126,6 +140,10 @@ timestep_density(0.5, SampleTimestepConfig('shifted'))
     ValueError: time_dist_type 'shifted' has no density because clamping puts a point mass at a bound; use truncate=True
 sample(rng=0, xp=np, device='cuda')
     ValueError: device must be None or 'cpu' for NumPy, got 'cuda'; name another framework with xp
+sample_timestep_pairs(2, CFG, equal='a', rng=0, xp=np)
+    TypeError: equal must be a number in [0, 1], got 'a'
+sample_timestep_pairs(2, CFG, equal=1.5, rng=0, xp=np)
+    ValueError: equal must lie in [0, 1], got 1.5
 sample_timestep_pairs(2, CFG, zero=0.5, rng=0, xp=np)
     ValueError: equal + zero must be at most 1, got equal=0.75 (its default is 0.75) and zero=0.5
 """
@@ -166,6 +184,9 @@ sample(xp=xp, device='cpu')
     ValueError: device must be a cupy.cuda.Device, an index or a name such as 'cuda:0', got 'cpu'
 """,
     "array_api_strict": """
+timestep_quantile(X, CFG)
+    TypeError: u is an array of array_api_strict, which has no special functions: pass a NumPy array as u and convert
+    the result
 convert_time(X, source='rf', target='angle')
     TypeError: 'angle' and 'log_snr' need float64, which device {X.device} lacks: pass a float or a NumPy array as time
     and move the result to the device

@@ -105,20 +105,12 @@ def test_a_float_gets_what_an_array_gets() -> None:
 def test_numbers_of_all_types_are_times() -> None:
     for time, source, t in (
         *((np.float32(0.25), "rf", 0.25), (0, "rf", 0.0), (1, "alpha_bar", 0.0), (0, "angle", 0.0)),
-        *((np.float16(np.inf), "sigma", 1.0), (4, "sigma", 0.8), (np.int32(0), "log_snr", 0.5)),
-        (np.float32(math.pi / 2), "angle", 1.0),
+        *((np.float16(np.inf), "sigma", 1.0), (4, "sigma", 0.8), (np.float32(math.pi / 2), "angle", 1.0)),
+        *((np.int32(0), "log_snr", 0.5), (2, "log_snr", 1 / (1 + math.e))),
     ):
         got = rf.convert_time(time, source=source, target="rf")
         assert type(got) is float
         assert got == pytest.approx(t, rel=4e-16)
-
-
-@pytest.mark.parametrize("source", TIME)
-def test_a_number_out_of_its_range_is_a_value_error(source: Any) -> None:
-    outside = {"log_snr": (nan,), "sigma": (-0.1, nan, -inf, np.int64(-1))}
-    for bad in outside.get(source, (-0.1, 1.5708, nan, inf, np.float32(500))):
-        with pytest.raises(ValueError, match=r"^time must lie in"):
-            rf.convert_time(bad, source=source, target=source)
 
 
 # Derivatives

@@ -53,8 +53,8 @@ def test_a_sample_without_data_stays_finite(xp: Any) -> None:
 
 
 def test_equal_source_and_target_return_the_argument_itself(xp: Any) -> None:
-    x = xp.array(np.full(3, 0.5))
-    assert rf.convert_prediction(x, x, 0.5, source="v", target="v") is x
+    x, x_t = xp.array(np.full(3, 0.5)), xp.array(np.ones(3))
+    assert rf.convert_prediction(x, x_t, 0.5, source="v", target="v") is x
     assert rf.convert_state(x, 0.5, source="ve", target="ve") is x
     assert rf.convert_time(x, source="sigma", target="sigma") is x
 

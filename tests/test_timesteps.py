@@ -103,8 +103,9 @@ def test_a_stratum_of_its_own_decides_which_pairs_are_equal_even_if_u_is_0_or_ro
     identity = Quantile(UNIFORM, 0.0, 1.0)
     strata = np.stack([np.arange(64), np.roll(np.arange(64), 1), np.arange(64)[::-1]])
     u = np.stack([np.broadcast_to([[0.5], [0.5], [place]], (3, 64)), strata / 64], axis=1)
-    t, r = Pairs(identity, identity, True, 0.75)(u, np, None)
-    assert (t == r).tolist() == [False] * 16 + [True] * 48
+    t, r = Pairs(identity, identity, True, 0.5, 0.25)(u, np, None)
+    assert (t == r).tolist() == [False] * 32 + [True] * 32
+    assert (r == 0).tolist() == [True] * 16 + [False] * 48
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,16 @@ def test_a_shape_is_the_flat_sample_reshaped(xp: Any, n: Any) -> None:
         assert tuple(got.shape) == shape
         assert got.dtype == xp.dtype("float32")
         assert np.array_equal(xp.numpy(got).ravel(), xp.numpy(flat))
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_call_takes_a_fixed_number_of_uniform_numbers(stratified: bool) -> None:
+    ours, theirs = (np.random.default_rng(0) for _ in range(2))
+    rf.sample_timesteps((2, 5), UNIFORM, rng=ours, stratified=stratified)
+    rf.sample_timestep_pairs((2, 5), UNIFORM, rng=ours, stratified=stratified)
+    rf.sample_from_t_list((2, 5), T_LIST, rng=ours)
+    theirs.random((20 + 60 if stratified else 10 + 30) + 10)
+    assert ours.random() == theirs.random()
 
 
 def test_no_generator_means_fresh_entropy() -> None:

@@ -97,9 +97,7 @@ def names(latents: torch.Tensor, tensor: torch.Tensor) -> None:
 def wrong_names(x: torch.Tensor, t: torch.Tensor) -> None:
     """A name that does not exist, or belongs to another argument."""
     convert_prediction(x, x, t, source="epsilon", target="x0")  # type: ignore[arg-type]
-    convert_prediction(x, x, t, source="sigma", target="x0")  # type: ignore[arg-type]
     convert_time(t, source="snr", target="rf")  # type: ignore[arg-type]
-    convert_time(0.5, source="rf", target="logsnr")  # type: ignore[arg-type]
     convert_state(x, t, source="rf", target="edm")  # type: ignore[arg-type]
     SampleTimestepConfig("normal")  # type: ignore[arg-type]
 
@@ -120,11 +118,9 @@ def wrong_keywords(x: torch.Tensor, t: torch.Tensor, generator: torch.Generator)
 def wrong_configs(x: torch.Tensor) -> None:
     """Something else where a config belongs."""
     sample_timesteps(4, {"time_dist_type": "shifted", "min_t": 0.0, "max_t": 1.0}, device=x.device)  # type: ignore[call-overload]
-    sample_timesteps(4, "shifted", device=x.device)  # type: ignore[call-overload]
     sample_timesteps(4, SampleTimestepConfig, device=x.device)  # type: ignore[call-overload]
     sample_timesteps(CONFIG, 4, device=x.device)  # type: ignore[call-overload]
     timestep_quantile(0.5, "shifted")  # type: ignore[arg-type]
-    timestep_density(0.5, {"time_dist_type": "shifted"})  # type: ignore[arg-type]
     CONFIG.shift = 3.0  # type: ignore[misc]
 
 

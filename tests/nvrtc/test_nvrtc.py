@@ -54,13 +54,6 @@ KERNELS = {  # formula, dtypes of its arrays, of its times and of the result, nu
 
 @pytest.mark.parametrize(("formula", "dtypes", "axes"), KERNELS.values(), ids=list(KERNELS))
 def test_a_kernel_is_float64_arithmetic_without_contraction(formula: Any, dtypes: Any, axes: int) -> None:
-    check(
-        compiled(
-            _cupy._kernel(
-                formula, tuple(dtype is None for dtype in dtypes[-1 - formula.times : -1]), _cupy._cast(dtypes[-1])
-            ),
-            *dtypes,
-            axes=axes,
-        )
-    )
+    floats = tuple(dtype is None for dtype in dtypes[-1 - formula.times : -1])
+    check(compiled(_cupy._kernel(formula, floats, _cupy._cast(dtypes[-1])), *dtypes, axes=axes))
     check(compiled(_cupy._kernel_of_one("1.0 - wide(x)", _cupy._cast(dtypes[-1])), dtypes[0], dtypes[-1]))

@@ -14,20 +14,10 @@ import pytest
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _jax
+from tests import catalogue
 from tests.backends.jax.helpers import FOUR, TWO, arrays, assert_equal, assert_numpys
 from tests.bits import assert_same_bits
-from tests.catalogue import (
-    DENSITIES,
-    EXPANDED,
-    FORMULAS,
-    FUNCTIONS_OF_TIMES,
-    QUANTILES,
-    REPRESENTATIVE,
-    ROWS,
-    SAMPLERS,
-    Row,
-    inputs,
-)
+from tests.catalogue import FORMULAS, FUNCTIONS_OF_TIMES, ROWS, SAMPLERS, Row
 from tests.support_matrix import FUNCTIONS
 
 BETA = rf.SampleTimestepConfig("beta")
@@ -146,7 +136,7 @@ ITSELF = {
 
 
 def test_every_function_converts_every_array() -> None:
-    rows = [row for row in FUNCTIONS.values() if row is not EXPANDED]
+    rows = [row for row in FUNCTIONS.values() if row is not catalogue.EXPANDED]
     calls: list[Any] = [(row, [GIVEN[kind] for kind in row.takes]) for row in rows]
     for call, given in [*calls, *((call, (X, E, T)) for call in ITSELF.values())]:
         assert_equal(call(*map(Parameter, given)), call(*given))
@@ -216,9 +206,9 @@ def test_nothing_is_compiled_anew_for_another_float() -> None:
 
 
 def test_calls_on_device_arrays_transfer_nothing_to_the_host_or_back() -> None:
-    names = (*REPRESENTATIVE, "ode_step", "rf_alpha", "shift_timesteps (3.0)", "convert_time (rf, sigma)")
-    rows = [*(ROWS[name] for name in names), *QUANTILES[2:4], *DENSITIES[2:4]]
-    given = [[jnp.asarray(x, jnp.float32) for x in inputs(row)] for row in rows]
+    names = (*catalogue.REPRESENTATIVE, "ode_step", "rf_alpha", "shift_timesteps (3.0)", "convert_time (rf, sigma)")
+    rows = [*(ROWS[name] for name in names), *catalogue.QUANTILES[2:4], *catalogue.DENSITIES[2:4]]
+    given = [[jnp.asarray(x, jnp.float32) for x in catalogue.inputs(row)] for row in rows]
     key = jax.random.key(0)
     with jax.transfer_guard("disallow"):
         values = [row(*arguments) for row, arguments in zip(rows, given, strict=True)]

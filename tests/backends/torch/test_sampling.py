@@ -104,7 +104,7 @@ def test_float8_samples_stay_below_1_and_entries_come_with_their_index(dtype: to
 def test_the_device_is_the_one_asked_for_else_the_generators_else_the_default() -> None:
     numpys = np.random.default_rng(0)
     for names in ({"xp": torch}, {"device": torch.device("cpu")}, {"dtype": torch.float32}, {"rng": seeded()}):
-        assert times(**names).device == torch.device("cpu")
+        assert all(sample(**names).device == torch.device("cpu") for sample in SAMPLERS.values())
     with torch.device("meta"):
         assert times(xp=torch).device.type == "meta"
         for rng in (5, numpys):

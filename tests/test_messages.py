@@ -172,6 +172,8 @@ __import__('jax').jit(lambda: sample(rng=np.random.default_rng(0)))()
     pass a key as an argument, or draw outside and pass the result
 sample(xp=xp)
     TypeError: rng must be given for JAX, which has no global generator: pass jax.random.key(seed)
+sample(rng=xp.float32)
+    TypeError: rng must be a JAX key, a numpy.random.Generator or an int for JAX, got _ScalarMeta
 sample(rng=X)
     TypeError: rng must be a JAX key, a numpy.random.Generator or an int for JAX, got an array of dtype float32
 sample(rng=xp.zeros((2, 2), 'uint32'))

@@ -73,6 +73,7 @@ CALLS = [
     lambda x, y, t: rf.shift_timesteps(t, 3.0),
     lambda x, y, t: rf.timestep_quantile(t, CFG),
     lambda x, y, t: rf.timestep_density(t, CFG),
+    lambda x, y, t: rf.expand_like(x[:1, :1, 0, 0], x, axes=(1, 0)),
 ]
 
 

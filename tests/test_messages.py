@@ -58,6 +58,12 @@ shift_timesteps(X.astype(int), X)
     timesteps (e.g. diffusers' 0..1000) by 1000
 convert_time(0.5j, source='sigma', target='rf')
     TypeError: time must be a float or a real floating array for source 'sigma', got 0.5j
+sample_timesteps(-1, CFG, rng=0, xp=np)
+    ValueError: n must not be negative, got -1
+sample_timesteps((2, 10**20), CFG, rng=0, xp=np)
+    ValueError: n is too large for an array, got (2, 100000000000000000000)
+sample_timesteps(2.5, CFG, rng=0, xp=np)
+    TypeError: n must be an integer or a tuple of integers, got 2.5
 sample_timesteps(np.ones(2), CFG, rng=0, xp=np)
     TypeError: n must be an integer or a tuple of integers, got array([1., 1.]); n is static: pass x.shape[0] or int(n),
     and under jax.jit use static_argnames='n'

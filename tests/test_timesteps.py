@@ -130,7 +130,7 @@ def test_both_numbers_of_stratified_pairs_are_unbiased() -> None:
 
 
 def test_the_second_time_may_have_a_distribution_of_its_own(xp: Any) -> None:
-    first, second = rf.SampleTimestepConfig("uniform", 0.2, 1.0), rf.SampleTimestepConfig("shifted", 0.0, 0.8)
+    first, second = rf.SampleTimestepConfig("logitnormal", 0.2, 1.0), rf.SampleTimestepConfig("lognormal", 0.0, 0.8)
     u = np.random.default_rng(0).random((3, 200))
     one, other = rf.timestep_quantile(u[0], first), rf.timestep_quantile(u[1], second)
     how = {"rng": np.random.default_rng(0), "dtype": xp.dtype("float32"), **xp.draw_args}

@@ -135,7 +135,6 @@ def wrong_values(x: torch.Tensor, generator: torch.Generator) -> None:
     shift_timesteps(0.5, "3")  # type: ignore[arg-type]
     make_t_list(4.0)  # type: ignore[arg-type]
     sample_timesteps(4.0, CONFIG, rng=generator)  # type: ignore[call-overload]
-    sample_timesteps([4, 2], CONFIG, rng=generator)  # type: ignore[call-overload]
     sample_from_t_list(4, 1.0, rng=generator)  # type: ignore[call-overload]
     sample_timesteps(4, CONFIG, rng=generator, stratified="yes")  # type: ignore[call-overload]
 
@@ -148,5 +147,4 @@ def wrong_uses_of_results(x: torch.Tensor, host: np.random.Generator) -> None:
     sample_timesteps(4, CONFIG, device=x.device).astype("float32")  # type: ignore[attr-defined]
     add_noise(x, x, 0.5).block_until_ready()  # type: ignore[attr-defined]
     _array: np.ndarray = sample_timesteps(4, CONFIG, device=x.device, dtype=x.dtype)  # type: ignore[assignment]
-    _number: float = convert_time(x, source="sigma", target="rf")  # type: ignore[assignment]
     make_t_list(4).append(0.0)  # type: ignore[attr-defined]

@@ -1,5 +1,1 @@
-"""Speed of the formulas and of the code that users would run instead: ``python -m tests.benchmarks``.
-
-``cases`` has the cases, ``baselines`` the implementations; ``measure`` measures, ``report`` shows the results. No
-result makes anything fail.
-"""
+"""Speed, next to the code that users would run instead: ``python -m tests.benchmarks``. No result is a failure."""

@@ -116,7 +116,8 @@ class SampleTimestepConfig:
             raise TypeError(f"truncate must be True or False, got {shown(self.truncate)}")
         if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
-        if not (self.beta_a > 0 and self.beta_b > 0 and 1 in (self.beta_a, self.beta_b)):
+        # Dynamo does not find a number that changes from call to call in a tuple.
+        if not (self.beta_a > 0 and self.beta_b > 0 and (self.beta_a == 1 or self.beta_b == 1)):
             raise ValueError(
                 f"beta_a and beta_b must be positive and one of them 1, got {self.beta_a!r} and {self.beta_b!r}"
             )
@@ -201,7 +202,8 @@ def _descending(entries: tuple[float, ...]) -> tuple[float, ...]:
             f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got "
             f"{shown(entries)}"
         )
-    return different
+    # The cache may return the entries of an equal list, whose last may be -0.0.
+    return (*different[:-1], 0.0)
 
 
 def _read(value: Any) -> Any:

@@ -144,10 +144,10 @@ def _beta_quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: An
         return high * (left + u * (1 - left)) ** (1 / c.beta_a)
     left = ((1 - high) / (1 - low)) ** c.beta_b
     taken = u * (1 - left)
-    # Only u = 1 may give 1 here, if (1 - high) is tiny.
-    inside = taken < 1
-    rest = xp.log1p(xp.where(inside, -taken, 0 * u)) / c.beta_b + math.log1p(-low)  # log(1 - t)
-    return xp.where(inside, -xp.expm1(rest), high)
+    # At u = 1 if 1 - high is tiny. NaN stays NaN.
+    at_end = taken >= 1
+    rest = xp.log1p(xp.where(at_end, 0 * u, -taken)) / c.beta_b + math.log1p(-low)  # log(1 - t)
+    return xp.where(at_end, high, -xp.expm1(rest))
 
 
 def _beta_density(t: Any, rest: Any, c: Any, low: float, high: float, xp: Any) -> Any:

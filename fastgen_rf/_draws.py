@@ -1,8 +1,8 @@
 """What a sampler draws: times, pairs of times and indices, each made of uniform numbers.
 
-A class here is a :class:`~fastgen_rf.backends._standard.Draws`. It says how many uniform numbers a number of samples
-needs, and computes the samples from them in float64, inside the bounds of the dtype. All are hashable, because they are
-static arguments of ``jax.jit``. The bounds of a dtype are computed here as well.
+Times, Pairs and Index are :class:`~fastgen_rf.backends._standard.Draws`. They say how many uniform numbers a number of
+samples needs, and compute the samples from them in float64, inside the bounds of the dtype. All are hashable, because
+they are static arguments of ``jax.jit``. The bounds of a dtype are computed here as well.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Pairs(Draws):
     zero: float | None = None
 
     count = 2
-    # Two for the times, and one that chooses what to replace.
+    # Two uniform numbers for the times, and one that chooses what to replace.
     leading = (3,)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:

@@ -48,7 +48,9 @@ def renoise(x_t: Operand, eps: Operand, t: Operand, t_next: Operand, ops: Ops) -
     return x_t * ((1.0 - t_next) / scale) + eps * (spread / scale)
 
 
-plain, divides, keeps_x_t = formula(), formula(divides=True), formula(constants=(None, 1.0))
+multiplies, divides = formula(), formula(divides=True)
+# The coefficient of x_t is the constant 1.
+keeps_x_t = formula(constants=(None, 1.0))
 
 # A prediction of one type as another. Some need no x_t.
 PREDICTION_TYPES = get_args(PredictionType)
@@ -71,7 +73,7 @@ CONVERSIONS: dict[tuple[PredictionType, PredictionType], Formula] = {
     ("eps", "score"): divides(lambda eps, t, ops: eps / -ops.maximum(t, 1e-6)),
     ("flow", "x0"): keeps_x_t(lambda flow, x_t, t, ops: x_t - t * flow),
     ("flow", "eps"): keeps_x_t(lambda flow, x_t, t, ops: x_t + (1.0 - t) * flow),
-    ("flow", "v"): plain(lambda flow, x_t, t, ops: (1.0 - 2.0 * t) * x_t + det(t) * flow),
+    ("flow", "v"): multiplies(lambda flow, x_t, t, ops: (1.0 - 2.0 * t) * x_t + det(t) * flow),
     ("flow", "v_vp"): divides(lambda flow, x_t, t, ops: ((1.0 - 2.0 * t) * x_t + det(t) * flow) / norm(t, ops)),
     ("flow", "score"): divides(lambda flow, x_t, t, ops: (x_t + (1.0 - t) * flow) / -ops.maximum(t, 1e-6)),
     ("v", "x0"): divides(lambda v, x_t, t, ops: ((1.0 - t) * x_t - t * v) / det(t)),
@@ -82,12 +84,12 @@ CONVERSIONS: dict[tuple[PredictionType, PredictionType], Formula] = {
     ("v_vp", "x0"): divides(lambda v_vp, x_t, t, ops: ((1.0 - t) * x_t - t * norm(t, ops) * v_vp) / det(t)),
     ("v_vp", "eps"): divides(lambda v_vp, x_t, t, ops: (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / det(t)),
     ("v_vp", "flow"): divides(lambda v_vp, x_t, t, ops: (norm(t, ops) * v_vp - (1.0 - 2.0 * t) * x_t) / det(t)),
-    ("v_vp", "v"): plain(lambda v_vp, t, ops: norm(t, ops) * v_vp),
+    ("v_vp", "v"): multiplies(lambda v_vp, t, ops: norm(t, ops) * v_vp),
     ("v_vp", "score"): divides(
         lambda v_vp, x_t, t, ops: (t * x_t + (1.0 - t) * norm(t, ops) * v_vp) / -(det(t) * ops.maximum(t, 1e-6))
     ),
     ("score", "x0"): divides(lambda score, x_t, t, ops: (x_t + t * t * score) / ops.maximum(1.0 - t, 1e-6)),
-    ("score", "eps"): plain(lambda score, t, ops: -t * score),
+    ("score", "eps"): multiplies(lambda score, t, ops: -t * score),
     ("score", "flow"): divides(lambda score, x_t, t, ops: (x_t + t * score) / -ops.maximum(1.0 - t, 1e-6)),
     ("score", "v"): divides(lambda score, x_t, t, ops: t * (det(t) * score + x_t) / -ops.maximum(1.0 - t, 1e-6)),
     ("score", "v_vp"): divides(
@@ -102,11 +104,11 @@ PATHS = get_args(StatePath)
 RESCALINGS: dict[tuple[StatePath, StatePath], Formula] = {
     ("rf", "vp"): divides(lambda x, t, ops: x / norm(t, ops)),
     ("rf", "ve"): divides(lambda x, t, ops: x / ops.maximum(1.0 - t, 1e-6)),
-    ("vp", "rf"): plain(lambda x, t, ops: norm(t, ops) * x),
+    ("vp", "rf"): multiplies(lambda x, t, ops: norm(t, ops) * x),
     ("vp", "ve"): divides(lambda x, t, ops: norm(t, ops) * x / ops.maximum(1.0 - t, 1e-6)),
-    ("ve", "rf"): plain(lambda x, t, ops: (1.0 - t) * x),
+    ("ve", "rf"): multiplies(lambda x, t, ops: (1.0 - t) * x),
     ("ve", "vp"): divides(lambda x, t, ops: (1.0 - t) * x / norm(t, ops)),
 }
 # Kernels and profiles show the name of a formula.
-for pair, made in (*CONVERSIONS.items(), *RESCALINGS.items()):
-    made.function.__name__ = "_to_".join(pair)
+for _pair, _formula in (*CONVERSIONS.items(), *RESCALINGS.items()):
+    _formula.function.__name__ = "_to_".join(_pair)

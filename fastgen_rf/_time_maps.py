@@ -9,6 +9,7 @@ pair would lose digits or a derivative there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from math import pi
 from typing import Any, get_args
@@ -31,7 +32,10 @@ ROUNDING = 2.0**-23
 
 
 def pair_of_angle(angle: Any, ops: Ops) -> tuple[Any, Any]:
-    """Clip an angle to [0, pi/2]. Up to ROUNDING outside it keeps the derivative of the end; further out that is 0."""
+    """Cosine and sine of an angle clipped to [0, pi/2].
+
+    Up to ROUNDING outside of the interval the angle keeps the derivative of the end; further out that is 0.
+    """
     near = ops.xp.clip(angle, -ROUNDING, pi / 2 + ROUNDING)
     # The excess is a multiple of 2**-120, except for angles within 1e-20 of 0. floor removes its derivative.
     excess = near - ops.xp.clip(near, 0.0, pi / 2)
@@ -65,14 +69,14 @@ def alpha_bar_to_rf(alpha_bar: Any, ops: Ops) -> Any:
     return ops.sqrt(1 - alpha_bar) / (ops.sqrt(alpha_bar) + ops.sqrt(ops.maximum(1 - alpha_bar, 1e-30)))
 
 
-def through_pair(to_pair: TimeMap, from_pair: TimeMap) -> TimeMap:
+def through_pair(to_pair: Callable[..., Any], from_pair: Callable[..., Any]) -> TimeMap:
     """Convert one time parameterization to another through the pair (alpha, sigma)."""
     return lambda time, ops: from_pair(*to_pair(time, ops), ops)
 
 
 PARAMETERIZATIONS = get_args(TimeParameterization)
-# Each time as a pair (alpha, sigma), and the time of a pair.
-PAIRS: dict[TimeParameterization, tuple[TimeMap, TimeMap]] = {
+# The pair (alpha, sigma) of each time, and the time of each pair
+PAIRS: dict[TimeParameterization, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "rf": (lambda t, ops: (1 - t, t), lambda alpha, sigma, ops: sigma / (alpha + sigma)),
     "angle": (pair_of_angle, lambda alpha, sigma, ops: ops.xp.atan2(sigma, alpha)),
     "sigma": (pair_of_sigma, lambda alpha, sigma, ops: sigma / alpha),
@@ -85,8 +89,9 @@ PAIRS: dict[TimeParameterization, tuple[TimeMap, TimeMap]] = {
 CONVERSIONS: dict[tuple[str, str], TimeMap] = {
     (source, target): through_pair(PAIRS[source][0], PAIRS[target][1]) for source, target in permutations(PAIRS, 2)
 } | {
-    # Conversions without a pair. They subtract from 0.0, because the negative of a log_snr of 0 would be -0.0.
+    # Conversions without a pair
     ("rf", "log_snr"): lambda t, ops: 2 * log_odds_against(t, ops.xp),
+    # The negative of 0 would be -0.0, so this and the last one subtract from 0.0.
     ("sigma", "log_snr"): lambda sigma, ops: 0.0 - 2 * ops.xp.log(sigma),
     ("log_snr", "sigma"): lambda log_snr, ops: ops.xp.exp(-log_snr / 2),
     ("alpha_bar", "rf"): alpha_bar_to_rf,

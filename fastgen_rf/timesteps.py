@@ -240,7 +240,7 @@ def sample_timestep_pairs(
         )
     _check_stratified(stratified)
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
-    times, r_times = _times(first, stratified, backend, dtype), _times(second, stratified, backend, dtype)
+    times, r_times = (_times(config, False, backend, dtype) for config in (first, second))
     # A number whose value a trace leaves open may be positive.
     zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
     t, r = backend.sample(shape, Pairs(times, r_times, stratified, share_equal, zeros), rng, device, dtype)

@@ -97,10 +97,6 @@ def normal_quantile(u: Any) -> Any:
     return mp.sqrt(2) * mp.erfinv(2 * u - 1)
 
 
-def normal_cdf(x: Any) -> Any:
-    return mp.erfc(-x / mp.sqrt(2)) / 2
-
-
 def _mode(u: Any, c: Any) -> Any:
     return u - c.mode_scale * (mp.sin(mp.pi * u / 2) ** 2 - u)
 
@@ -129,11 +125,11 @@ class Distribution(NamedTuple):
 DISTRIBUTIONS = {
     "uniform": Distribution(lambda t, c: t, lambda u, c: u),
     "logitnormal": Distribution(
-        lambda t, c: normal_cdf((logit(t) - c.p_mean) / c.p_std),
+        lambda t, c: mp.ncdf((logit(t) - c.p_mean) / c.p_std),
         lambda u, c: sigmoid(normal_quantile(u) * c.p_std + c.p_mean),
     ),
     "lognormal": Distribution(
-        lambda t, c: normal_cdf((mp.log(t) - c.p_mean) / c.p_std) if t else mp.mpf(0),
+        lambda t, c: mp.ncdf((mp.log(t) - c.p_mean) / c.p_std) if t else mp.mpf(0),
         lambda u, c: mp.exp(normal_quantile(u) * c.p_std + c.p_mean),
         bounded=True,
     ),
@@ -144,7 +140,7 @@ DISTRIBUTIONS = {
         None, lambda u, c: mp.mpf(c.min_t) + mp.floor(u * 1000) * (mp.mpf(c.max_t) - c.min_t) / 999, discrete=True
     ),
     "shifted_logitnormal": Distribution(
-        lambda t, c: normal_cdf((logit(shift(t, 1 / mp.mpf(c.shift))) - c.p_mean) / c.p_std),
+        lambda t, c: mp.ncdf((logit(shift(t, 1 / mp.mpf(c.shift))) - c.p_mean) / c.p_std),
         lambda u, c: shift(sigmoid(normal_quantile(u) * c.p_std + c.p_mean), mp.mpf(c.shift)),
         shifts=True,
     ),

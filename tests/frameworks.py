@@ -105,10 +105,6 @@ class Framework:
     def device_of(self, array: Any) -> Any:
         return array.device
 
-    def second_device(self, values: Any) -> Any:
-        """An array on a device other than ``device``, or None if this machine has none."""
-        return None
-
     def as_call(self, sample: Call) -> tuple[Call, list[Any]]:
         """A sampler's call as a function of arrays, and those arrays, for the features below."""
         return lambda: sample(rng=self.rng(0), **self.draw_args), []
@@ -163,9 +159,6 @@ class Torch(Framework):
     def numpy(self, array: Any) -> Any:
         array = array.detach().cpu()
         return (array.float() if array.dtype == self.namespace.bfloat16 else array).numpy()
-
-    def second_device(self, values: Any) -> Any:
-        return self.namespace.empty(np.shape(values), device="meta")
 
     def no_float64(self, call: Call, arrays: list[Any]) -> Any:
         """like MPS (simulated)"""
@@ -265,10 +258,6 @@ class Jax(Framework):
     def device_of(self, array: Any) -> Any:
         (device,) = array.devices()
         return device
-
-    def second_device(self, values: Any) -> Any:
-        others = [device for device in self.jax.devices(self.place) if device != self.device]
-        return self.jax.device_put(np.asarray(values, np.float32), others[0]) if others else None
 
     def no_float64(self, call: Call, arrays: list[Any]) -> Any:
         """simulated"""
@@ -375,10 +364,6 @@ class Strict(Framework):
 
     def other_dtype(self, values: Any, dtype: str) -> Any:
         return self.namespace.asarray(np.asarray(values).astype(dtype), device=self.device)
-
-    def second_device(self, values: Any) -> Any:
-        other = self.namespace.Device("device1")
-        return self.namespace.asarray(np.asarray(values, np.float32), device=other)
 
     def no_float64(self, call: Call, arrays: list[Any]) -> Any:
         """its device `no_float64`"""

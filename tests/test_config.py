@@ -48,7 +48,20 @@ def test_t_list_is_stored_as_a_tuple_of_floats(xp: Any) -> None:
         assert [type(stored), *map(type, stored)] == [tuple, float, float, float]
 
 
-# Foreign configs
+# Foreign configs, and subclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class WithNotes(rf.SampleTimestepConfig):
+    """A config that has no hash."""
+
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def test_a_subclass_is_the_config_that_its_fields_make(xp: Any) -> None:
+    how = {"rng": 3, **xp.draw_args}
+    samples = [rf.sample_timesteps(8, cfg("uniform", 0.1, 0.9), **how) for cfg in (WithNotes, rf.SampleTimestepConfig)]
+    assert np.array_equal(*map(xp.numpy, samples))
 
 
 def test_a_foreign_config_may_lack_the_fields_that_its_distribution_does_not_use() -> None:

@@ -49,9 +49,9 @@ def test_quantile_is_non_decreasing_and_inside_the_bounds_in_every_dtype(xp: Any
 @every_distribution
 @pytest.mark.needs("float64", "special")
 def test_u_of_0_and_1_give_the_ends_and_u_outside_is_clipped_and_nan_stays(xp: Any, name: str) -> None:
-    for truncate in (False, True):
+    for truncate, fields in itertools.product((False, True), ({}, {"beta_a": 1.0, "beta_b": 6.0})):
         u = xp.array(np.array([[-0.5, 0.0, 1.0, 1.5, nan]]), "float64")
-        got = rf.timestep_quantile(u, rf.SampleTimestepConfig(name, truncate=truncate))
+        got = rf.timestep_quantile(u, rf.SampleTimestepConfig(name, truncate=truncate, **fields))
         assert (type(got), tuple(got.shape), xp.device_of(got)) == (type(u), (1, 5), xp.device)
         (t,) = xp.numpy(got)
         start = 0.005 / 1.004 if DISTRIBUTIONS[name].shifts and not truncate else 0.001  # min_t shifted by 5

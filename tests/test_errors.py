@@ -119,7 +119,7 @@ def invalid(xp: Any, kind: str) -> list[Any]:
         *(xp.other_dtype(np.ones((2, 3)), name) for name in ("int32", "uint8", "bool", "complex64")),
     ]
     if xp.name == "jax":
-        arrays.append(xp.rng(0))  # an array of keys
+        arrays.append(xp.rng(0))  # a key
     if xp.name not in ("numpy", "jax") and kind in ("first", "second", "time"):
         arrays.append(np.ones((2, 3)))
     if kind in ("only array", "first", "second"):
@@ -154,8 +154,6 @@ def call_of(row: Row) -> tuple[Any, dict[str, tuple[str, Any]]]:
 
 # One row of the catalogue for each function: the checks do not depend on the other options.
 ONE_EACH = {row.function.__name__: row for row in reversed(ROWS.values()) if row.function.__name__ != "expand_like"}
-FORMULAS = [row for row in ONE_EACH.values() if row.is_linear]
-every_formula = pytest.mark.parametrize("row", FORMULAS, ids=[row.function.__name__ for row in FORMULAS])
 POSITIVE, FINITE, FLAG, CFG = ("positive", 2.0), ("finite", 0.5), ("flag", False), ("cfg", rf.SampleTimestepConfig())
 SAMPLER = {"n": ("n", 3), "rng": ("rng", 0), "xp": ("xp", lambda xp: xp.namespace)}
 SAMPLER |= {"device": ("device", None), "dtype": ("dtype", None)}
@@ -207,26 +205,3 @@ def test_the_error_for_an_invalid_value_names_its_argument(xp: Any, function: An
     messages = [(value, message_of(function, valid(xp, arguments) | {name: value})) for value in values]
     assert messages
     assert [(value, said) for value, said in messages if not re.search(rf"\b{name}\b", said)] == []
-
-
-# Two devices
-
-
-def assert_raises(error: type[Exception], row: Row, xp: Any, at: int, bad: Any, *parts: str) -> None:
-    """A call with a bad argument at one position raises an error whose message has these parts, in this order."""
-    arguments = [xp.array(np.ones((2, 3)) if kind in "xy" else np.full(2, 0.5)) for kind in row.takes]
-    if xp.name == "jax":  # JAX moves an array that nobody has placed
-        arguments = [xp.jax.device_put(x, xp.device) for x in arguments]
-    arguments[at] = bad
-    with pytest.raises(error, match="(?s)" + ".*".join(map(re.escape, parts))):
-        row(*arguments)
-
-
-@every_formula
-@pytest.mark.backends("torch", "array_api_strict", "jax")
-@pytest.mark.needs("float64")  # of array-api-strict the default device
-def test_arrays_on_two_devices_are_a_value_error(xp: Any, row: Row) -> None:
-    for at in range(1, len(row.takes)):
-        elsewhere = xp.second_device(np.full((2, 3) if row.takes[at] == "y" else 2, 0.5))
-        parts = (row.arguments[0], row.arguments[at], "must be on one device")
-        assert_raises(ValueError, row, xp, at, elsewhere, *parts)

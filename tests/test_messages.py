@@ -161,6 +161,10 @@ add_noise(X, np.ones((2, 3)), 0.5)
     TypeError: x0 and eps must come from one framework, got torch and numpy: pass torch.asarray(eps)
 add_noise(np.ones((2, 3)), X, 0.5)
     TypeError: x0 and eps must come from one framework, got numpy and torch: pass torch.asarray(x0)
+add_noise(X, X.to('meta'), 0.5)
+    ValueError: x0 and eps must be on one device, got cpu and meta
+ode_step(X, X, 0.5, X.to('meta'))
+    ValueError: x0 and t_next must be on one device, got cpu and meta
 expand_like(X, np.ones((2, 3)))
     TypeError: x and target must come from one framework, got torch and numpy: pass torch.asarray(target)
 sample(rng=xp.float32)
@@ -192,6 +196,8 @@ sample(xp=xp, device='cpu')
     ValueError: device must be a cupy.cuda.Device, an index or a name such as 'cuda:0', got 'cpu'
 """,
     "array_api_strict": """
+add_noise(X, xp.zeros((2, 3), device=xp.Device('device1'), dtype=xp.float32), 0.5)
+    ValueError: x0 and eps must be on one device, got {X.device} and array_api_strict.Device('device1')
 timestep_quantile(X, CFG)
     TypeError: u is an array of array_api_strict, which has no special functions: pass a NumPy array as u and convert
     the result
@@ -215,7 +221,7 @@ KNOWN = {name: getattr(rf, name) for name in rf.__all__} | {
 
 def check(text: str, **names: Any) -> None:
     entries = re.findall(r"^(\S.*)\n((?:    .*\n)+)", text, re.MULTILINE)
-    assert entries
+    assert len(entries) == len(re.findall(r"^\S", text, re.MULTILINE))
     for call, message in entries:
         with pytest.raises((TypeError, ValueError)) as caught:
             eval(call, KNOWN | names)

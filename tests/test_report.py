@@ -14,11 +14,6 @@ from fastgen_rf.backends import FRAMEWORKS, Backend
 RIGHT, NUMPY = Backend.evaluate, type(FRAMEWORKS["numpy"]())
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(report, "SHAPE", (4, 8, 8))
-
-
 def broken(*args):
     raise RuntimeError("no driver")
 

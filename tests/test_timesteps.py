@@ -210,13 +210,6 @@ def test_a_dtype_that_the_standard_does_not_name_is_rounded_once(xp: Any) -> Non
 # t_lists: which entry, its index, long lists, narrow dtypes, and arrays that are read as a t_list
 
 
-class Ones(np.random.Generator):
-    """A generator whose every number rounds to 1, as those of other frameworks may."""
-
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return np.ones(size)
-
-
 @pytest.mark.dtypes("float32", "bfloat16")
 def test_every_index_is_drawn_also_where_a_dtype_cannot_tell_entries_apart(xp: Any, dtype: str) -> None:
     t_list = rf.make_t_list(128, shift=5.0)
@@ -231,14 +224,10 @@ def test_every_index_is_drawn_also_where_a_dtype_cannot_tell_entries_apart(xp: A
 
 
 def test_the_boundaries_are_the_quotients_i_over_k_to_the_last_bit() -> None:
+    """At u = 1, to which JAX may round, the index is that of the last entry but one."""
     for k in range(1, 2001):
         u, wanted = around_quotients(k)
         assert np.array_equal(Index(k)(u, np, None)[0], wanted), k
-
-
-def test_a_number_that_rounds_to_1_draws_the_last_entry_but_one() -> None:
-    t, index = rf.sample_from_t_list(3, [1.0, 0.75, 0.5, 0.0], rng=Ones(np.random.PCG64()), return_index=True)
-    assert (t.tolist(), index.tolist()) == ([0.5] * 3, [2] * 3)
 
 
 @pytest.mark.parametrize("name", ["float4_e2m1fn", "float6_e2m3fn"])
@@ -319,7 +308,8 @@ def test_a_name_means_the_same_before_and_after_ml_dtypes_is_imported(xp: Any) -
     wanted = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16", "float16", "float32", "float64", "float16"]
     wanted = [prefix + name for name in wanted]
     wanted += [f"dtype must be a real floating dtype, got {bad}" for bad in ("'float8_e9'", prefix + "bool")]
+    has_float8 = str(xp.name == "numpy")  # PyTorch has float8 without an import of ml_dtypes
     before, same, classes = run_alone(DRAW.replace("torch_or_numpy", xp.name), names).splitlines()
-    assert before.startswith(str(wanted))
+    assert before == f"{wanted} {has_float8}"
     assert same == "True"
     assert classes == f"{prefix}float8_e4m3fn {prefix}bfloat16"

@@ -71,7 +71,7 @@ class Formula:
 def formula(
     *, times: int = 1, divides: bool = False, constants: tuple[float | None, ...] = ()
 ) -> Callable[[Callable[..., Any]], Formula]:
-    """Make a :class:`Formula` of the decorated function; by default, no coefficient is constant."""
+    """Return a function, or decorator, that makes a :class:`Formula`; by default, no coefficient is constant."""
 
     def decorate(function: Callable[..., Any]) -> Formula:
         arrays = function.__code__.co_argcount - times - 1

@@ -194,11 +194,13 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
 
     A NumPy generator can be used with every framework, so it names NumPy only if nothing names another framework.
     """
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
+    # While another thread imports torch, the module exists but has no devices yet.
+    torch_device = getattr(torch, "device", None)
     # Fast path: the checks below take 1.5 us of the 12 that a small draw of PyTorch takes.
     if (
-        torch is not None
-        and isinstance(device, torch.device)
+        torch_device is not None
+        and isinstance(device, torch_device)
         and xp is None
         and (rng is None or isinstance(rng, torch.Generator))
         and (dtype is None or isinstance(dtype, torch.dtype))
@@ -282,7 +284,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
     """Backend of a generator, device or dtype; None if the value does not name a framework.
 
     A device may belong to a library that is not a framework: the devices of dpnp belong to dpctl. The framework of
-    ``of_xp`` must then list devices of this type.
+    ``of_xp`` must then accept it.
     """
     if value is None or isinstance(plain(value), (str, int)):
         return None
@@ -296,7 +298,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
         return load()
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
-        if of_xp is not None and type(value) in map(type, of_xp.devices()):
+        if of_xp is not None and of_xp.takes(value):
             return of_xp
         # A module or a class, such as numpy.random, is told apart from others by its own name.
         got = " ".join([type(value).__name__, *filter(None, [getattr(value, "__name__", None)])])

@@ -88,7 +88,7 @@ class NumpyBackend(NumpyDtypes):
                 t, ops = with_trailing_axes(np.asarray(t).astype(np.float64, copy=False), rank), _OPS
             wide.append(t)
         if first.size < _LEAST or (order := _block_order(arrays)) is None:
-            # A loop, because before Python 3.12 a comprehension is a call, and takes 3 % of the time of this one.
+            # A loop, because before Python 3.12 a comprehension is a call, and takes 3 % of the time of a small call.
             operands = []
             for array in arrays:
                 operands.append(np.asarray(array).astype(np.float64, copy=False))

@@ -22,14 +22,14 @@ Elementwise = Callable[[Any, Any, Any], Any]
 
 
 class Draws:
-    """What is drawn for each sample, computed from float64 uniform numbers; it fits inside the bounds of the dtype."""
+    """A function from float64 uniform numbers to samples, which lie inside the bounds of the dtype."""
 
     count = 1
     """How many arrays a draw returns."""
     stratified: bool = False
     """Whether ``u`` has shape (..., 2, n): places in strata, and numbers whose order is that of the strata."""
     leading: tuple[int, ...] = ()
-    """The axes of ``u`` before these."""
+    """Axes of ``u`` in front of (2, n) or (n,)."""
     __call__: Callable[..., tuple[Any, ...]]
     """``draws(u, xp, special, order=None)``: arrays of shape (n,); ``order`` replaces ``argsort(u[..., 1, :])``."""
 
@@ -94,6 +94,19 @@ class Backend:
     def devices(self) -> list[Any]:
         """The devices of this machine."""
         return list(self.xp.__array_namespace_info__().devices())
+
+    def takes(self, device: Any) -> bool:
+        """Whether this framework makes arrays on ``device``."""
+        try:
+            if device in self.devices():
+                return True
+            placed = self.device(self.xp.empty(0, device=device))
+        # Each namespace has exceptions of its own.
+        except Exception:
+            return False
+        # dpnp lists devices of SYCL, but the devices of its arrays have another type, and it accepts names as well.
+        # dask accepts any value, and places arrays on its only device.
+        return placed not in self.devices()
 
     # Formulas
 
@@ -243,8 +256,7 @@ class Backend:
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """Convert NumPy float64 ``values`` to an array of this framework in ``dtype``."""
-        # dask accepts any device, and places arrays on its only one.
-        if device is not None and device not in self.devices():
+        if device is not None and not self.takes(device):
             raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
         # A NumPy dtype may be one that the standard does not have.
         if isinstance(dtype, (np.dtype, type)):

@@ -299,7 +299,7 @@ def _repeats_in_runs(t: Any, like: Any) -> bool:
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
-    """Gradients of the arrays, and ``_sums``, block by block in the layout of ``like``: grad times each coefficient."""
+    """Return the gradients of the arrays and what ``_sums`` returns, block by block in the layout of ``like``."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
     order = memory_order(like)

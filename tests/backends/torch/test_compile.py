@@ -129,6 +129,12 @@ def test_every_distribution_compiles_to_the_eager_samples() -> None:
 
     assert_same_samples(sample, compiled(sample))
 
+    def from_config(cfg: Any) -> Any:
+        return rf.sample_timesteps(8, cfg, xp=torch)
+
+    fields = {**vars(rf.SampleTimestepConfig("beta"))}
+    assert_same_samples(from_config, compiled(from_config, dynamic=True), SimpleNamespace(**fields))
+
 
 def test_the_graph_does_not_grow_with_a_t_list() -> None:
     graphs = Graphs()

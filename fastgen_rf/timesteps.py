@@ -397,6 +397,7 @@ def _checked_shape(n: Any) -> tuple[int, ...]:
             is_array = not is_real(size) and hasattr(size, "shape")
             hint = "; n is static: pass x.shape[0] or int(n), and under jax.jit use static_argnames='n'"
             raise TypeError(f"n must be an integer or a tuple of integers, got {shown(n)}{hint if is_array else ''}")
-    if math.prod([size for size in shape if is_integer(size)]) > sys.maxsize:
+    # XLA aborts the process at a shape such as (2**40, 2**40, 0).
+    if math.prod([size or 1 for size in shape if is_integer(size)]) > sys.maxsize:
         raise ValueError(f"n is too large for an array, got {shown(n)}")
     return shape

@@ -88,7 +88,7 @@ INVALID: dict[str, list[Any]] = {
     "beta_b": [*NO_POSITIVE, 2.0],  # one of the two must be 1
     "cfg": NO_NUMBERS,
     "r_cfg": [value for value in NO_NUMBERS if value is not None],
-    "n": [*NO_INTEGERS, -1, np.int8(-1), (2, -1), (2, 1.5), (2, True), [2, 3], ((2,),), 10**30, (2**40, 2**40)],
+    "n": [*NO_INTEGERS, -1, np.int8(-1), (2, -1), (2, 1.5), (2, True), [2, 3], ((2,),), 10**30, (2**40, 2**40, 0)],
     "steps": [*NO_INTEGERS, 0, -3],
     "axes": [
         *(0, 1.5, "0", {0}, b"\0", (0.0,), ("0",), (True,), (None,), (np.float64(0),)),

@@ -278,11 +278,13 @@ def outcome(call, dtype):
         return str(error)
 
 names = sys.argv[1].split()
-before = [outcome(sample, name) for name in names]
+before = [outcome(sample, name) for name in names[:8]]
+needed = "ml_dtypes" in sys.modules
+before += [outcome(sample, name) for name in names[8:]]
 if xp.__name__ == "torch":
     compiled = xp.compile(sample, backend="eager", fullgraph=True)
     assert [outcome(compiled, name) for name in names[:7]] == before[:7]
-print(before, "ml_dtypes" in sys.modules)
+print(before, needed)
 import ml_dtypes
 print(before == [outcome(sample, name) for name in names])
 print(outcome(sample, ml_dtypes.float8_e4m3fn), outcome(sample, numpy.dtype(ml_dtypes.bfloat16)))

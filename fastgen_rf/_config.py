@@ -202,7 +202,7 @@ def _descending(entries: tuple[float, ...]) -> tuple[float, ...]:
             f"t_list must be strictly decreasing, start at <= 1, end at 0 and have at least 2 entries, got "
             f"{shown(entries)}"
         )
-    # The cache may return the entries of an equal list, whose last may be -0.0.
+    # The cache may return the entries of an equal list that ends in -0.0.
     return (*different[:-1], 0.0)
 
 

@@ -48,6 +48,11 @@ def test_t_list_is_stored_as_a_tuple_of_floats(xp: Any) -> None:
         assert [type(stored), *map(type, stored)] == [tuple, float, float, float]
 
 
+def test_a_t_list_ends_in_0_whatever_the_sign_of_its_zero() -> None:
+    for end in (-0.0, 0.0, -0.0):
+        assert str(rf.SampleTimestepConfig(t_list=[1.0, 0.625, end]).t_list) == "(1.0, 0.625, 0.0)"
+
+
 # Foreign configs, and subclasses
 
 

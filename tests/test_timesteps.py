@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import sys
 from fractions import Fraction
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -177,6 +179,12 @@ def test_a_call_takes_a_fixed_number_of_uniform_numbers(stratified: bool) -> Non
     rf.sample_from_t_list((2, 5), T_LIST, rng=ours)
     theirs.random((20 + 60 if stratified else 10 + 30) + 10)
     assert ours.random() == theirs.random()
+
+
+def test_a_sampler_runs_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = rf.sample_timesteps(8, UNIFORM, rng=0, xp=np)
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # it exists, and has no names yet
+    assert np.array_equal(rf.sample_timesteps(8, UNIFORM, rng=0, xp=np), wanted)
 
 
 def test_no_generator_means_fresh_entropy() -> None:

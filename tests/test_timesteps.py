@@ -181,10 +181,12 @@ def test_a_call_takes_a_fixed_number_of_uniform_numbers(stratified: bool) -> Non
     assert ours.random() == theirs.random()
 
 
-def test_a_sampler_runs_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = rf.sample_timesteps(8, UNIFORM, rng=0, xp=np)
-    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # it exists, and has no names yet
-    assert np.array_equal(rf.sample_timesteps(8, UNIFORM, rng=0, xp=np), wanted)
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_numpy_works_while_another_thread_imports_a_framework(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    wanted = rf.sample_timesteps(8, UNIFORM, rng=np.random.default_rng(0), xp=np)
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))  # it exists, and has no names yet
+    assert np.array_equal(rf.sample_timesteps(8, UNIFORM, rng=np.random.default_rng(0), xp=np), wanted)
+    assert np.array_equal(rf.add_noise(wanted, wanted, 0.5), wanted)
 
 
 def test_no_generator_means_fresh_entropy() -> None:

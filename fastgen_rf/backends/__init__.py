@@ -1,8 +1,10 @@
 """Find the backend of an array, an rng or a device: the one place with the names of the frameworks.
 
 A framework is looked up among the imported modules, and its backend is imported when it is first needed. An array or a
-generator of a framework exists only if the framework has been imported. The checks are plain ``isinstance`` and import
-statements, because ``torch.compile`` can trace these, and cannot trace caches or importlib.
+generator of a framework exists only if the framework has been imported. While another thread imports a framework, its
+module exists but has no names yet: in place of a missing type the checks use ``()``, and nothing is an instance of it.
+The checks are plain ``isinstance`` and import statements, because ``torch.compile`` can trace these, and cannot trace
+caches or importlib.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def backend_of(array: Any, name: str) -> Backend:
     """Find the backend of ``array``; ``name`` is the name of the argument, for error messages."""
     for root, kind, load in _ARRAYS:
         module = sys.modules.get(root)
-        if module is not None and isinstance(array, getattr(module, kind)):
+        if module is not None and isinstance(array, getattr(module, kind, ())):
             if load is None:
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
             if load is _load_numpy and type(array) is not np.ndarray:
@@ -117,8 +119,7 @@ def check_plain(array: Any, name: str) -> None:
 
 def is_number(time: Any) -> bool:
     """Whether a checked time is a number: a float, or the ``SymFloat`` that PyTorch's exporter has in its place."""
-    torch = sys.modules.get("torch")
-    return isinstance(time, float) or (torch is not None and isinstance(time, torch.SymFloat))
+    return isinstance(time, (float, getattr(sys.modules.get("torch"), "SymFloat", ())))
 
 
 def is_array(value: Any) -> bool:
@@ -136,16 +137,15 @@ def is_symbolic(n: Any) -> bool:
 
 def as_array(time: Any) -> Any:
     """Return a time that is no float: a tensor in place of a ``SymFloat``, and any array unchanged."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(time, torch.SymFloat):
+    torch: Any = sys.modules.get("torch")
+    if not isinstance(time, getattr(torch, "SymFloat", ())):
         return time
     return torch.full((), time, dtype=torch.float64, device="cpu")
 
 
 def excludes_jax(value: Any) -> bool:
     """Fast path: True only if arguments next to ``value`` need no conversion to JAX arrays."""
-    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
-    return jax is None or (torch is not None and isinstance(value, torch.Tensor))
+    return "jax" not in sys.modules or isinstance(value, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def of_one_framework(*values: Any) -> tuple[Any, ...]:
@@ -195,12 +195,9 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     A NumPy generator can be used with every framework, so it names NumPy only if nothing names another framework.
     """
     torch: Any = sys.modules.get("torch")
-    # While another thread imports torch, the module exists but has no devices yet.
-    torch_device = getattr(torch, "device", None)
     # Fast path: the checks below take 1.5 us of the 12 that a small draw of PyTorch takes.
     if (
-        torch_device is not None
-        and isinstance(device, torch_device)
+        isinstance(device, getattr(torch, "device", ()))
         and xp is None
         and (rng is None or isinstance(rng, torch.Generator))
         and (dtype is None or isinstance(dtype, torch.dtype))
@@ -257,8 +254,8 @@ def _check_not_staged(rng: Any) -> None:
     In a trace by ``jit`` an operation on a constant returns a tracer; under an eager ``grad`` or ``vmap`` it does not.
     ``stop_gradient`` is used because it is the fastest such operation and uses no device.
     """
-    jax = sys.modules.get("jax")
-    if jax is not None and isinstance(jax.lax.stop_gradient(0.0), jax.core.Tracer):
+    jax: Any = sys.modules.get("jax")
+    if hasattr(jax, "lax") and hasattr(jax, "core") and isinstance(jax.lax.stop_gradient(0.0), jax.core.Tracer):
         raise TypeError(
             f"rng must be a JAX key or an int in a function that JAX traces (jit, scan, checkpoint, export, ...), got "
             f"{type(rng).__name__}: a NumPy generator is read once, while the function is traced, and every call "
@@ -288,9 +285,8 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
     """
     if value is None or isinstance(plain(value), (str, int)):
         return None
-    torch = sys.modules.get("torch")
     # Before PyTorch 2.13, Dynamo cannot read the name of the module of a torch.device.
-    if torch is not None and isinstance(value, torch.device):
+    if isinstance(value, getattr(sys.modules.get("torch"), "device", ())):
         return _load_torch()
     root = type(value).__module__.partition(".")[0]
     load = _ROOTS.get(root)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf.arithmetic import FLOATS, Formula, Ops
-from fastgen_rf.arithmetic._inplace import Scratch, fill_in_blocks
+from fastgen_rf.arithmetic._blocks import blocks, part
 from fastgen_rf.backends._standard import Backend, Elementwise, numpy_dtype, with_trailing_axes
 
-# Elements of a block. Two float64 scratch blocks of 1 MiB stay in the cache.
-_BLOCK = 2**17
+# Elements of a block. The temporary arrays of an expression take 256 KiB each and stay in the cache.
+_BLOCK = 2**15
 # Below this number of elements the plain expression is as fast.
 _LEAST = 2**16
 
@@ -96,8 +96,9 @@ class NumpyBackend(NumpyDtypes):
         out = np.empty_like(first, dtype=dtype, subok=False)
         *blocked, target = (np.asarray(array).transpose(order) for array in (*arrays, out))
         wide = [t if isinstance(t, float) else t.transpose(order) for t in wide]
-        with _kept.taken(lambda: np.empty((2, _BLOCK), dtype=np.float64)) as scratch:
-            fill_in_blocks(formula, blocked, wide, target, scratch, ops)
+        for index in blocks(target.shape, _BLOCK):
+            operands = [array[index].astype(np.float64, copy=False) for array in blocked]
+            target[index] = formula.function(*operands, *[part(t, index) for t in wide], ops)
         return out
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -109,9 +110,6 @@ class NumpyBackend(NumpyDtypes):
         from scipy import special as functions
 
         return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
-
-
-_kept = Scratch()
 
 
 def _sqrt(value: Any) -> Any:

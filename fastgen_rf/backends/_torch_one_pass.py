@@ -13,20 +13,12 @@ from typing import Any
 import torch
 
 from fastgen_rf.arithmetic import FLOATS, Formula, gradient
-from fastgen_rf.arithmetic._inplace import Scratch, blocks, fill_in_blocks, part
+from fastgen_rf.arithmetic._blocks import blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._standard import with_trailing_axes
-from fastgen_rf.backends._torch_tensors import (
-    OPS,
-    leading,
-    loaded,
-    memory_order,
-    permuted,
-    savable,
-    summed,
-    widened,
-)
+from fastgen_rf.backends._torch_inplace import Scratch, loaded
+from fastgen_rf.backends._torch_tensors import OPS, leading, memory_order, permuted, savable, summed, widened
 
 # Elements of a block. Two float64 scratch blocks of 2 MiB stay in the cache.
 _BLOCK = 2**18
@@ -72,7 +64,7 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
         return _in_one_kernel(formula, arrays, times, dtype)
     wide = [widened(t, first.ndim) for t in times]
     ops = FLOATS if isinstance(wide[0], float) else OPS
-    with _kept.taken(_make_scratch) as scratch:
+    with _kept.taken(_WHOLE) as scratch:
         if first.numel() <= _WHOLE:
             strides = first.stride()
             loads = [loaded(array, held, strides) for array, held in zip(arrays, scratch, strict=False)]
@@ -80,8 +72,10 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
         out = torch.empty_like(first, dtype=dtype)
         order = memory_order(first)
         *blocked, target = permuted(order, *arrays, out)
-        scratch = [held[:_BLOCK] for held in scratch]
-        fill_in_blocks(formula, blocked, permuted(order, *wide), target, scratch, ops, loaded)
+        wide = permuted(order, *wide)
+        for index in blocks(target.shape, _BLOCK):
+            loads = [loaded(array[index], held) for array, held in zip(blocked, scratch, strict=False)]
+            target[index] = formula.function(*loads, *[part(t, index) for t in wide], ops).values
     return out
 
 
@@ -207,13 +201,6 @@ _PLAIN = (float, torch.Tensor, torch.nn.Parameter)
 _kept = Scratch()
 
 
-def _make_scratch() -> Any:
-    # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
-    # A tensor that is made in inference mode could not be written to outside of it.
-    with torch.inference_mode(False):
-        return torch.empty((2, _WHOLE), dtype=torch.float64, device="cpu").unbind()
-
-
 class _OnePass(torch.autograd.Function):
     """A formula with a backward pass that is one more pass over memory.
 
@@ -312,7 +299,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, tim
         for place, output in enumerate(outputs)
         if output is not None
     ]
-    with _kept.taken(_make_scratch) as (one, two):
+    with _kept.taken(_WHOLE) as (one, two):
         for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
             strides = layout[index].stride()
             block = loaded(source[index], one, strides)

@@ -12,7 +12,7 @@ import torch
 
 from fastgen_rf._tracing import evaluated_by_tracer
 from fastgen_rf.arithmetic import Float32, Ops
-from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
+from fastgen_rf.arithmetic._blocks import blocks, part
 from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends import _torch_internals as internals
 
@@ -160,29 +160,6 @@ def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.dev
 def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
     """Tensor of ``values``, each of them an argument of a kernel, which a CUDA graph can capture."""
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
-
-
-class InPlaceTensor(InPlace):
-    """A scratch tensor as an operand. A tensor on the left of an operator calls the operators of this class."""
-
-    __slots__ = ()
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the reflected operator. Without this method PyTorch does so after an error, in ten times the time."""
-        return _REFLECTED[function](args[1], args[0]) if function in _REFLECTED else NotImplemented
-
-
-_REFLECTED = {
-    torch.Tensor.add: InPlace.__radd__,
-    torch.Tensor.sub: InPlace.__rsub__,
-    torch.Tensor.mul: InPlace.__rmul__,
-}
-
-
-def loaded(array: Any, scratch: Any, strides: Any = None) -> Any:
-    """Copy a tensor to ``scratch`` with ``strides``, by default its own, which must be dense."""
-    return InPlaceTensor(scratch.as_strided(array.shape, strides or array.stride()).copy_(array))
 
 
 # What a formula takes besides operators

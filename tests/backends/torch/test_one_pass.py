@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import signal
 import sys
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fastgen_rf as rf
 from fastgen_rf.backends import _torch_one_pass, _torch_tensors
+from fastgen_rf.backends._torch_inplace import InPlace
 from tests.backends.torch.reference import (
     assert_rounded_once,
     assert_same_bits,
@@ -41,6 +43,16 @@ def test_a_dispatch_mode_around_one_pass_of_a_checkpoint_changes_nothing(shape: 
         with Operations() if counted == "backward" else nullcontext():
             ours = torch.autograd.grad(result, given, upstream, materialize_grads=True)
         assert_rounded_once(ours, reference_gradients(row, given, upstream))
+
+
+def test_a_block_has_every_operator_that_a_formula_may_use() -> None:
+    x = randn(3, 4)
+    for operate in (operator.add, operator.sub, operator.mul, operator.truediv):
+        for other in (2.0, -0.25, randn(3, 1, seed=7)):
+            assert torch.equal(operate(InPlace(x.clone()), other).values, operate(x, other))
+            if operate is not operator.truediv or isinstance(other, float):  # no formula divides a time by an array
+                assert torch.equal(operate(other, InPlace(x.clone())).values, operate(other, x))
+    assert torch.equal((-InPlace(x.clone())).values, -x)
 
 
 def test_a_dispatch_mode_sees_no_operation_in_place() -> None:

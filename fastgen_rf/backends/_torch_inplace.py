@@ -1,0 +1,96 @@
+"""PyTorch's operands for one pass over memory: float64 scratch tensors that the operators of a formula overwrite.
+
+NumPy evaluates the plain expression on each block. PyTorch divides a block among its threads, so its blocks are larger,
+and new memory for each operation would cost 20 % of a call. Overwriting is correct because a formula uses each of its
+arrays once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+class Scratch(threading.local):
+    """Two float64 tensors that a thread keeps from call to call, because new memory costs page faults."""
+
+    tensors: Any = None
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[Any]:
+        """Lend tensors of ``size`` elements to one call. A call in the middle of this one makes its own."""
+        kept, self.tensors = self.tensors, None
+        if kept is None:
+            # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
+            # A tensor that is made in inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                kept = torch.empty((2, size), dtype=torch.float64, device="cpu").unbind()
+        try:
+            yield kept
+        finally:
+            self.tensors = kept
+
+
+class InPlace:
+    """A float64 scratch tensor that its operators overwrite. They do the IEEE operations that they stand for."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the reflected operator of the operand on the right of a tensor.
+
+        Without this method PyTorch does so after an error, in ten times the time.
+        """
+        return _REFLECTED[function](args[1], args[0]) if function in _REFLECTED else NotImplemented
+
+    def __neg__(self) -> InPlace:
+        self.values *= -1.0
+        return self
+
+    def __add__(self, other: Any) -> InPlace:
+        self.values += other.values if isinstance(other, InPlace) else other
+        return self
+
+    def __sub__(self, other: Any) -> InPlace:
+        self.values -= other.values if isinstance(other, InPlace) else other
+        return self
+
+    def __mul__(self, other: Any) -> InPlace:
+        self.values *= other
+        return self
+
+    def __truediv__(self, other: Any) -> InPlace:
+        self.values /= other
+        return self
+
+    def __rtruediv__(self, other: Any) -> InPlace:
+        self.values[...] = other / self.values
+        return self
+
+    def __rsub__(self, other: Any) -> InPlace:
+        self.values *= -1
+        self.values += other
+        return self
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+_REFLECTED = {
+    torch.Tensor.add: InPlace.__radd__,
+    torch.Tensor.sub: InPlace.__rsub__,
+    torch.Tensor.mul: InPlace.__rmul__,
+}
+
+
+def loaded(array: Any, scratch: Any, strides: Any = None) -> InPlace:
+    """Copy a tensor to ``scratch`` with ``strides``, by default its own, which must be dense."""
+    return InPlace(scratch.as_strided(array.shape, strides or array.stride()).copy_(array))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import SampleTimestepConfig, __version__, add_noise, pred_x0_from_flow, sample_timesteps, x0_to_flow
-from fastgen_rf.backends import FRAMEWORKS, Backend
+from fastgen_rf.backends import FRAMEWORKS, Backend, load
 
 INSTALL = {
     "numpy": 'pip install "numpy>=2.1"',
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"fastgen_rf {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
     print(ROW.format("", "version", "device", "float64", "round trip error", "check"))
     failures, missing = 0, []
-    for name, load in FRAMEWORKS.items():
+    for name in FRAMEWORKS:
         if importlib.util.find_spec(name) is None:
             missing.append(name)
             continue
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         provided_by = importlib.metadata.packages_distributions().get(name, [name])
         version = importlib.metadata.version(provided_by[0])
         try:
-            backend = load()
+            backend = load(name)
             devices = backend.devices()
         # A broken installation may raise anything. The other frameworks still get their lines.
         except Exception as error:

@@ -50,11 +50,6 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
         If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
         ``[min_t, max_t]``.
 
-    See Also
-    --------
-    sample_timesteps : Apply it to the uniform numbers of a generator.
-    timestep_density : The density.
-
     Examples
     --------
     >>> timestep_quantile(np.array([0.25, 0.5, 0.75]), SampleTimestepConfig(min_t=0.0, max_t=1.0))
@@ -117,10 +112,6 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
         If the distribution has no density: ``"polynomial"`` is discrete, and ``"shifted"`` and
         ``"shifted_logitnormal"`` have a point mass at a bound unless ``truncate=True``. If t is a float that is not
         finite, or a field of cfg is out of range.
-
-    See Also
-    --------
-    timestep_quantile : The inverse CDF.
 
     Examples
     --------

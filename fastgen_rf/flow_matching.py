@@ -53,10 +53,6 @@ def rf_alpha(t: TimeT) -> TimeT:
     ValueError
         If t is a float outside [0, 1].
 
-    See Also
-    --------
-    rf_sigma : The noise coefficient.
-
     Examples
     --------
     >>> rf_alpha(np.array([0.0, 0.25, 1.0]))
@@ -87,10 +83,6 @@ def rf_sigma(t: TimeT) -> TimeT:
         If t is neither a float nor a real floating array.
     ValueError
         If t is a float outside [0, 1].
-
-    See Also
-    --------
-    rf_alpha : The data coefficient.
 
     Examples
     --------
@@ -129,11 +121,6 @@ def add_noise(x0: ArrayT, eps: Array, t: Array | float) -> ArrayT:
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
-    See Also
-    --------
-    sample_timesteps : Sample the times.
-    ode_step : Step from one time to another.
-
     Examples
     --------
     >>> x0, eps = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2))
@@ -169,11 +156,6 @@ def pred_noise_to_pred_x0(pred_noise: Array, noisy_latents: ArrayT, t: Array | f
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
-    See Also
-    --------
-    x0_to_eps : The inverse.
-    convert_prediction : Convert between any two prediction types.
-
     Examples
     --------
     >>> pred_noise_to_pred_x0(np.array([2.0]), np.array([1.5]), 0.5)
@@ -205,11 +187,6 @@ def pred_x0_from_flow(pred_flow: Array, noisy_latents: ArrayT, t: Array | float)
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
-
-    See Also
-    --------
-    x0_to_flow : The inverse.
-    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -243,11 +220,6 @@ def x0_to_eps(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
         If the arrays are not real floating, or come from different frameworks.
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
-
-    See Also
-    --------
-    pred_noise_to_pred_x0 : The inverse.
-    convert_prediction : Convert between any two prediction types.
 
     Examples
     --------
@@ -283,11 +255,6 @@ def x0_to_flow(x0: ArrayT, x_t: Array, t: Array | float) -> ArrayT:
     ValueError
         If their shapes or devices differ, t does not fit them, or is a float outside [0, 1].
 
-    See Also
-    --------
-    pred_x0_from_flow : The inverse.
-    convert_prediction : Convert between any two prediction types.
-
     Examples
     --------
     >>> x0_to_flow(np.array([1.0]), np.array([1.5]), 0.5)
@@ -321,10 +288,6 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     ValueError
         If x does not broadcast against target on these axes, or axes are repeated, out of range, or not one per axis
         of x.
-
-    See Also
-    --------
-    add_noise : Accepts such times.
 
     Examples
     --------

@@ -68,10 +68,6 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     ValueError
         If source or target is not a time parameterization, or time is NaN or a number outside of its range.
 
-    See Also
-    --------
-    convert_state : The noisy sample at this time.
-
     Examples
     --------
     >>> convert_time(4.0, source="sigma", target="rf")
@@ -137,10 +133,6 @@ def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: Sta
         If x or t is not real floating, or they come from different frameworks.
     ValueError
         If source or target is not a path, or if t does not fit x, is on another device, or is a float outside [0, 1].
-
-    See Also
-    --------
-    convert_time : The time of another path.
 
     Examples
     --------

@@ -61,10 +61,6 @@ def convert_prediction(
         If source or target is not a prediction type, the arrays' shapes or devices differ, t does not fit them, or t
         is a float outside [0, 1].
 
-    See Also
-    --------
-    pred_x0_from_flow, x0_to_flow, pred_noise_to_pred_x0, x0_to_eps : Four of the pairs.
-
     Examples
     --------
     >>> x0, eps, t = np.array([1.0]), np.array([3.0]), 0.25
@@ -111,11 +107,6 @@ def ode_step(x0: Array, x_t: ArrayT, t: Array | float, t_next: Array | float) ->
         If their shapes or devices differ, t or t_next does not fit them, or one of them is a float
         outside [0, 1].
 
-    See Also
-    --------
-    add_noise : The step with fresh noise.
-    make_t_list : The times of the steps.
-
     Examples
     --------
     >>> ode_step(np.array([1.0]), np.array([3.0]), 0.5, 0.25)
@@ -151,11 +142,6 @@ def flow_step(flow: Array, x_t: ArrayT, t: Array | float, t_next: Array | float)
     ValueError
         If their shapes or devices differ, t or t_next does not fit them, or one of them is a float
         outside [0, 1].
-
-    See Also
-    --------
-    ode_step : The step by an x_0 prediction.
-    make_t_list : The times of the steps.
 
     Examples
     --------
@@ -198,11 +184,6 @@ def renoise(x_t: ArrayT, eps: Array, t: Array | float, t_next: Array | float) ->
     ValueError
         If their shapes or devices differ, t or t_next does not fit them, a time is a float outside [0, 1], or the
         floats t and t_next have t_next below t.
-
-    See Also
-    --------
-    add_noise : The same from clean data.
-    ode_step : The deterministic step. With renoise it makes a stochastic sampler step.
 
     Examples
     --------

@@ -47,11 +47,6 @@ def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
         If t is a float outside [0, 1], a number shift is not positive and finite, or an array shift does not fit t or
         is on another device.
 
-    See Also
-    --------
-    resolution_shift : The shift for a resolution.
-    make_t_list : Shifted times for a sampling loop.
-
     Examples
     --------
     >>> shift_timesteps(np.array([0.0, 0.5, 1.0]), 3.0)
@@ -109,10 +104,6 @@ def resolution_shift(
         If tokens is not positive and finite, base_tokens or max_tokens is negative or not finite, the two are equal, a
         shift is not finite, or the result is beyond float64.
 
-    See Also
-    --------
-    shift_timesteps : Apply the shift.
-
     Examples
     --------
     >>> round(resolution_shift(1024 * 1024 // 256), 3)
@@ -168,11 +159,6 @@ def make_t_list(
     ValueError
         If steps is less than 1, shift not positive and finite, max_t outside (0, 1], terminal outside (0, 1), or two
         times coincide in float32; or if terminal is given with max_t below 1 or with one step.
-
-    See Also
-    --------
-    sample_from_t_list : Sample from the entries.
-    ode_step : Step along them.
 
     Examples
     --------

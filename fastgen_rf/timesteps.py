@@ -126,12 +126,6 @@ def sample_timesteps(
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.
 
-    See Also
-    --------
-    SampleTimestepConfig : The distributions.
-    sample_from_t_list : Sample entries of a t_list.
-    timestep_quantile : The same function of your own u.
-
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
@@ -219,10 +213,6 @@ def sample_timestep_pairs(
     ValueError
         If equal, zero or their sum lies outside [0, 1], and as :func:`sample_timesteps`.
 
-    See Also
-    --------
-    sample_timesteps : Single times.
-
     Examples
     --------
     >>> cfg = SampleTimestepConfig(time_dist_type="uniform")
@@ -249,21 +239,11 @@ def sample_timestep_pairs(
 
 @overload
 def sample_from_t_list(
-    n: Size,
-    t_list: TimeList,
-    *,
-    rng: Any = None,
-    xp: AnyNamespace[NewT_co],
-    **options: Unpack[ListKeywords],
+    n: Size, t_list: TimeList, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[ListKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
-    n: Size,
-    t_list: TimeList,
-    *,
-    rng: TensorGenerator[NewT_co],
-    xp: None = None,
-    **options: Unpack[ListKeywords],
+    n: Size, t_list: TimeList, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[ListKeywords]
 ) -> NewT_co: ...
 @overload
 def sample_from_t_list(
@@ -278,9 +258,9 @@ def sample_from_t_list(
     n: Size,
     t_list: TimeList,
     *,
+    return_index: Literal[True],
     rng: Any = None,
     xp: Any = None,
-    return_index: Literal[True],
     **options: Unpack[Placement],
 ) -> tuple[Any, Any]: ...
 @overload
@@ -288,9 +268,9 @@ def sample_from_t_list(
     n: Size,
     t_list: TimeList,
     *,
+    return_index: bool = False,
     rng: Any = None,
     xp: Any = None,
-    return_index: bool = False,
     **options: Unpack[Placement],
 ) -> Any: ...
 def sample_from_t_list(
@@ -310,8 +290,9 @@ def sample_from_t_list(
     n : int or tuple of int
         Number of entries, or the shape of the result. Static under ``jax.jit``.
     t_list : sequence of float or array
-        At least two times, strictly descending from at most 1 to 0. The values of an array are read on the host. Under
-        ``jax.jit`` and ``torch.compile`` the array must not depend on an argument that is traced.
+        At least two times, strictly descending from at most 1 to 0, such as those of :func:`make_t_list`. The values of
+        an array are read on the host. Under ``jax.jit`` and ``torch.compile`` the array must not depend on an argument
+        that is traced.
     rng, xp, device, dtype
         As in :func:`sample_timesteps`.
     return_index : bool
@@ -333,11 +314,6 @@ def sample_from_t_list(
         JAX traces.
     ValueError
         If n is negative, t_list is not strictly descending from at most 1 to 0, or rng and device disagree.
-
-    See Also
-    --------
-    make_t_list : Make a t_list.
-    sample_timesteps : Sample from a distribution.
 
     Examples
     --------

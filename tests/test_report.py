@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from fastgen_rf import __main__ as report
-from fastgen_rf.backends import FRAMEWORKS, Backend
+from fastgen_rf.backends import FRAMEWORKS, Backend, load
 
-RIGHT, NUMPY = Backend.evaluate, type(FRAMEWORKS["numpy"]())
+RIGHT, NUMPY = Backend.evaluate, type(load("numpy"))
 
 
 def broken(*args):
@@ -32,7 +32,7 @@ def test_every_framework_is_reported_as_found_or_with_how_to_install_it():
     ("replace", "message"),
     [
         (lambda patch: patch.setattr(NUMPY, "evaluate", lambda *args: RIGHT(*args) * 1.001), "out of bounds"),
-        (lambda patch: patch.setitem(FRAMEWORKS, "numpy", broken), "RuntimeError: no driver"),
+        (lambda patch: patch.setattr(report, "load", broken), "RuntimeError: no driver"),
         (lambda patch: patch.setattr(NUMPY, "evaluate", broken), "RuntimeError: no driver"),
     ],
     ids=["computes wrongly", "cannot be loaded", "device raises"],

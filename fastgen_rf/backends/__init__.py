@@ -18,60 +18,49 @@ from fastgen_rf._numbers import plain
 from fastgen_rf.backends._standard import Backend as Backend
 
 
-def _load_numpy() -> Backend:
-    import fastgen_rf.backends._numpy as module
-
-    return module.BACKEND
-
-
-def _load_torch() -> Backend:
-    import fastgen_rf.backends._torch as module
-
-    return module.BACKEND
-
-
-def _load_jax() -> Backend:
-    import fastgen_rf.backends._jax as module
-
-    return module.BACKEND
-
-
-def _load_cupy() -> Backend:
-    import fastgen_rf.backends._cupy as module
-
-    return module.BACKEND
+def load(name: str) -> Backend:
+    """Import the backend of one of FRAMEWORKS, which must be installed."""
+    module: Any
+    if name == "torch":
+        import fastgen_rf.backends._torch as module
+    elif name == "numpy":
+        import fastgen_rf.backends._numpy as module
+    elif name == "jax":
+        import fastgen_rf.backends._jax as module
+    else:
+        import fastgen_rf.backends._cupy as module
+    return module.BACKEND  # type: ignore[no-any-return]
 
 
 # PyTorch comes first, because its small operations are the fastest, and so this look-up is a larger part of a call.
 # MaskedArray is a subclass of ndarray. Its mask would be lost silently, so it is rejected.
 _ARRAYS = (
-    ("torch", "Tensor", _load_torch),
-    ("numpy.ma", "MaskedArray", None),
-    ("numpy", "ndarray", _load_numpy),
-    ("jax", "Array", _load_jax),
-    ("cupy", "ndarray", _load_cupy),
-    ("numpy", "generic", _load_numpy),
+    ("torch", "Tensor"),
+    ("numpy.ma", "MaskedArray"),
+    ("numpy", "ndarray"),
+    ("jax", "Array"),
+    ("cupy", "ndarray"),
+    ("numpy", "generic"),
 )
-FRAMEWORKS = {"numpy": _load_numpy, "torch": _load_torch, "jax": _load_jax, "cupy": _load_cupy}
+FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
 _WANTED = {
     "rng": "a generator (numpy.random.Generator, torch.Generator, cupy.random.Generator), a JAX key, an int or None",
     "device": "a device of an array framework, its name or None",
     "dtype": "a dtype of an array framework, its name or None",
 }
 # The type of a JAX device belongs to jaxlib.
-_ROOTS = FRAMEWORKS | {"jaxlib": _load_jax}
+_OF_PACKAGE = {name: name for name in FRAMEWORKS} | {"jaxlib": "jax"}
 
 
 def backend_of(array: Any, name: str) -> Backend:
     """Find the backend of ``array``; ``name`` is the name of the argument, for error messages."""
-    for root, kind, load in _ARRAYS:
-        module = sys.modules.get(root)
-        if module is not None and isinstance(array, getattr(module, kind, ())):
-            if load is None:
+    for root, kind in _ARRAYS:
+        if isinstance(array, getattr(sys.modules.get(root), kind, ())):
+            if root == "numpy.ma":
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
-            if load is _load_numpy and type(array) is not np.ndarray:
+            if root == "numpy" and type(array) is not np.ndarray:
                 check_plain(array, name)
-            return load()
+            return load(root)
     from array_api_compat import array_namespace
 
     try:
@@ -202,7 +191,7 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
         and (rng is None or isinstance(rng, torch.Generator))
         and (dtype is None or isinstance(dtype, torch.dtype))
     ):
-        return _load_torch()
+        return load("torch")
     if isinstance(rng, (bool, str)):
         raise TypeError(f"rng must be {_WANTED['rng']}, got {rng!r}")
     if isinstance(rng, int) and rng < 0:
@@ -219,7 +208,7 @@ def backend_for_draws(rng: Any, xp: Any, device: Any, dtype: Any) -> Backend:
     named = {name: backend for name, backend in says.items() if backend is not None}
     if not named:
         if isinstance(rng, np.random.Generator):
-            return _load_numpy()
+            return load("numpy")
         given = {"rng": rng, "device": device, "dtype": dtype}
         vague = [f"{_described(value)} ({name}={value!r})" for name, value in given.items() if value is not None]
         if vague:
@@ -266,9 +255,9 @@ def _check_not_staged(rng: Any) -> None:
 def _of_namespace(xp: Any) -> Backend:
     """Backend of a namespace, the framework's own or the one that array_api_compat wraps around it."""
     name = getattr(xp, "__name__", "")
-    load = _ROOTS.get(name.rpartition("array_api_compat.")[2].partition(".")[0])
-    if load is not None:
-        return load()
+    framework = _OF_PACKAGE.get(name.rpartition("array_api_compat.")[2].partition(".")[0])
+    if framework is not None:
+        return load(framework)
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
     from array_api_compat import array_namespace
@@ -287,11 +276,10 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
         return None
     # Before PyTorch 2.13, Dynamo cannot read the name of the module of a torch.device.
     if isinstance(value, getattr(sys.modules.get("torch"), "device", ())):
-        return _load_torch()
+        return load("torch")
     root = type(value).__module__.partition(".")[0]
-    load = _ROOTS.get(root)
-    if load is not None:
-        return load()
+    if root in _OF_PACKAGE:
+        return load(_OF_PACKAGE[root])
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
         if of_xp is not None and of_xp.takes(value):

@@ -93,9 +93,8 @@ def test_quantile_and_density_of_a_distant_or_narrow_interval(xp: Any, name: str
         densities = xp.numpy(rf.timestep_density(xp.array(times, "float64"), c))
 
         def normal(t: Any, c: Any = c) -> Any:
-            return (
-                (VARIABLES[name](t) - c.p_mean) / c.p_std if 0 < t < 1 or name == "lognormal" else (2 * t - 1) * mp.inf
-            )
+            inside = 0 < t < 1 or name == "lognormal"
+            return (VARIABLES[name](t) - c.p_mean) / c.p_std if inside else (2 * t - 1) * mp.inf
 
         low, high = normal(mp.mpf(c.min_t)), normal(mp.mpf(c.max_t))
         sign = -1 if low + high > 0 else 1  # the tail on the far side would cancel
@@ -106,9 +105,7 @@ def test_quantile_and_density_of_a_distant_or_narrow_interval(xp: Any, name: str
         # The last bit of t moves the share by the density times its spacing.
         allowed = (1e-9 if wide else 1e-11) + 2 * np.array(steep, float) * np.spacing(times)
         assert (np.abs(np.array(shares, float) - u) <= allowed).all(), fields
-        digits = (1e-8 if wide else 1e-10) + 2 * np.spacing(c.max_t) / (
-            c.max_t - c.min_t
-        )  # of the mass between the bounds
+        digits = (1e-8 if wide else 1e-10) + 2 * np.spacing(c.max_t) / (c.max_t - c.min_t)
         assert densities.tolist() == pytest.approx([float(value) for value in steep], rel=digits), fields
 
 

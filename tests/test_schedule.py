@@ -32,8 +32,9 @@ def test_a_shifted_float_is_a_float_right_to_its_last_digits() -> None:
 def test_a_shift_from_1_up_is_the_written_formula_bit_for_bit(xp: Any) -> None:
     t = np.random.default_rng(0).random(200)
     for shift in (1.0, 1.1, 5.0):
-        got = xp.numpy(rf.shift_timesteps(xp.array(t, "float64"), shift))
-        assert np.array_equal(got, shift * t / (1 + (shift - 1) * t))
+        for factor in (shift, xp.array(np.full(200, shift), "float64")):
+            got = xp.numpy(rf.shift_timesteps(xp.array(t, "float64"), factor))
+            assert np.array_equal(got, shift * t / (1 + (shift - 1) * t))
 
 
 def test_0_and_1_stay_in_place_whatever_the_shift(xp: Any) -> None:

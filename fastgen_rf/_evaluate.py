@@ -55,30 +55,29 @@ def checked(
         _check_belongs(backend, first, names[0], last, names[1])
         if not backend.same_shape(first.shape, last.shape):
             raise ValueError(
-                f"{names[0]} and {names[1]} must have the same shape, got {_show(first.shape)} and {_show(last.shape)}"
+                f"{names[0]} and {names[1]} must have the same shape, got {shown(tuple(first.shape))} and "
+                f"{shown(tuple(last.shape))}"
             )
-    t = _fitted(backend, first, names[0], times[0], "t")
-    if len(times) == 1:
-        return backend, arrays, (t,)
-    return backend, arrays, (t, _fitted(backend, first, names[0], times[1], "t_next"))
-
-
-def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) -> Any:
-    """Check that ``t`` is a time and fits the array; a number becomes a float."""
-    time = checked_time(t, name)
-    if not isinstance(time, float):
-        time = as_array(time)
-        check_fits(backend, array, array_name, time, name)
-    return time
+    fitted: tuple[Any, ...] = ()
+    for t, name in zip(times, ("t", "t_next"), strict=False):
+        time = checked_time(t, name)
+        if not isinstance(time, float):
+            time = as_array(time)
+            check_fits(backend, first, names[0], time, name)
+        fitted += (time,)
+    return backend, arrays, fitted
 
 
 def check_fits(backend: Backend, array: Array, array_name: str, other: Any, name: str) -> None:
-    """Check that ``other`` is a floating array on the device of ``array`` that fits its shape."""
+    """Check that ``other`` is a floating array on the device of ``array`` and fits its shape."""
     _check_belongs(backend, array, array_name, other, name)
-    if not fits(other.shape, array.shape, backend):
+    shape, target, rank = other.shape, array.shape, len(other.shape)
+    if not backend.same_shape(shape, target[:rank]) and (
+        rank > len(target) or not all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
+    ):
         raise ValueError(
-            f"{name} must have a leading part of {array_name}'s shape {_show(array.shape)}, or broadcast to it "
-            f"after trailing singleton axes, got {_show(other.shape)}; use "
+            f"{name} must have a leading part of {array_name}'s shape {shown(tuple(target))}, or broadcast to it "
+            f"after trailing singleton axes, got {shown(tuple(shape))}; use "
             f"expand_like({name}, {array_name}, axes=...) to align {name} with other axes"
         )
 
@@ -122,14 +121,6 @@ def check_choices(source: Any, target: Any, choices: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice!r}")
 
 
-def fits(shape: Any, target: Any, backend: Backend) -> bool:
-    """Whether ``shape``, padded with trailing ones, broadcasts to ``target`` without growing it."""
-    rank = len(shape)
-    if backend.same_shape(shape, target[:rank]):
-        return True
-    return rank <= len(target) and all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
-
-
 def _check_belongs(backend: Backend, array: Array, name: str, other: Array, other_name: str) -> None:
     """Check that ``other`` is a floating array of the same framework and device as ``array``."""
     if type(other) is not type(array) or not backend.is_floating(other.dtype):
@@ -153,8 +144,3 @@ def mixed(name: str, backend: Backend, other_name: str, theirs: Backend) -> Type
         hint = f": pass {theirs.name}.asarray({name})"
     got = f"{backend.name} and {theirs.name}"
     return TypeError(f"{name} and {other_name} must come from one framework, got {got}{hint}")
-
-
-def _show(shape: Any) -> str:
-    # Dynamo cannot trace str() of a tuple of dynamic sizes, but it traces an f-string of each size.
-    return "(" + ", ".join([f"{n}" for n in shape]) + (",)" if len(shape) == 1 else ")")

@@ -87,11 +87,6 @@ def shown(value: Any) -> str:
         return "(" + ", ".join([shown(item) for item in value]) + (",)" if len(value) == 1 else ")")
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return shown(value.item())
-    # float() and int() convert the objects by which Dynamo represents arguments that differ from call to call.
-    if isinstance(value, float):
-        return f"{float(value)!r}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{int(value)!r}"
-    if value is None or isinstance(value, (bool, str)):
-        return repr(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return f"{fixed(value)!r}"
     return type(value).__name__

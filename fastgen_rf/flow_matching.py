@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgen_rf import _formulas
-from fastgen_rf._evaluate import _show, checked_time, evaluate, floating_backend, mixed
+from fastgen_rf._evaluate import checked_time, evaluate, floating_backend, mixed
 from fastgen_rf._numbers import plain
 from fastgen_rf._tracing import fixed, shown
 from fastgen_rf._typing import Array, ArrayT, TimeT
@@ -307,7 +307,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
         n == 1 or goal[at] == 1 or may_equal(n, goal[at]) for n, at in zip(x.shape, places, strict=True)
     ):
         aligned = f" aligned with axes {places}" if axes is not None else ""
-        raise ValueError(f"x must broadcast against target's shape {_show(goal)}, got {_show(x.shape)}{aligned}")
+        raise ValueError(f"x must broadcast against target's shape {shown(goal)}, got {shown(tuple(x.shape))}{aligned}")
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))

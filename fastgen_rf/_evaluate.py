@@ -6,6 +6,7 @@ every compiler can trace them, and they never wait for a device.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastgen_rf._numbers import plain
@@ -91,22 +92,26 @@ def floating_backend(array: Array, name: str) -> Backend:
     return backend
 
 
-def checked_time(t: Any, name: str = "t") -> Any:
-    """Check a number and return it as a float (floats in [0, 1], the ints 0 and 1); let anything else pass.
+def checked_time(t: Any, name: str = "t", low: float = 0, high: float = 1, of: str = "") -> Any:
+    """Check a number and return it as a float; let anything else pass.
 
-    A float within 1e-12 of the interval becomes its end. An object that converts to a JAX array is converted.
+    Accepted are floats in [low, high], the ints 0 and 1, and all ints in an unbounded interval. A float within 1e-12 of
+    the interval becomes its end. An object that converts to a JAX array is converted. ``of`` ends the error message.
     """
     given, t = t, plain(t)
+    if isinstance(t, int) and not isinstance(t, bool) and (t in (0, 1) or high == math.inf):
+        try:
+            t = float(t)
+        except OverflowError:
+            raise ValueError(f"{name} must be a number that float64 can hold, got {shown(given)}") from None
     if isinstance(t, float):
-        if lies_in(t, 0.0, 1.0):
+        if lies_in(t, low, high):
             # A subclass of float may have arithmetic of its own.
             return t if type(t) is float else float(t)
         # NaN fails this check as well.
-        if not lies_in(t, -SLACK, 1.0 + SLACK):
-            raise ValueError(f"{name} must lie in [0, 1], got {shown(given)}")
-        return 0.0 if t < 0.0 else 1.0
-    if isinstance(t, int) and not isinstance(t, bool) and t in (0, 1):
-        return float(t)
+        if not lies_in(t, low - SLACK, high + SLACK):
+            raise ValueError(f"{name} must lie in [{low}, {high}]{of}, got {shown(given)}")
+        return float(low if t < low else high)
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf import _formulas, _time_maps
-from fastgen_rf._evaluate import SLACK, check_choices, checked, checked_time, evaluate, floating_backend
+from fastgen_rf._evaluate import check_choices, checked, checked_time, evaluate, floating_backend
 from fastgen_rf._numbers import plain
-from fastgen_rf._tracing import evaluated_by_tracer, fixed, lies_in, shown
+from fastgen_rf._tracing import evaluated_by_tracer, fixed
 from fastgen_rf._typing import Array, ArrayT, StatePath, TimeParameterization, TimeT
 
 __all__ = ["convert_state", "convert_time"]
@@ -148,29 +148,16 @@ def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: Sta
 def _checked_level(time: Any, source: str) -> Any:
     """Check a number and return it as a float; let anything else pass."""
     number = plain(time)
-    whole = isinstance(number, int) and not isinstance(number, bool) and source in ("sigma", "log_snr")
-    if source not in _RANGES or not (isinstance(number, float) or whole):
-        # The message of checked_time mentions [0, 1] and a division by 1000, which applies to "rf" only.
-        other = isinstance(number, (int, complex)) and (isinstance(number, bool) or number not in (0, 1))
-        if other and source != "rf":
-            raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
-        # alpha_bar lies in [0, 1], as t does.
-        return checked_time(number, "time")
-    low, high = _RANGES[source]
+    low, high = _RANGES.get(source, (0, 1))
+    # The message of checked_time mentions [0, 1] and a division by 1000, which applies to "rf" only.
+    if source != "rf" and (
+        isinstance(number, (bool, complex)) or (isinstance(number, int) and high < math.inf and number not in (0, 1))
+    ):
+        raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
     if source == "angle" and isinstance(time, np.generic):
         # Float32 rounds pi/2 up.
         high = max(high, float(np.asarray(high, time.dtype)))
     elif source == "angle" and isinstance(time, np.ndarray):
         # In a trace by Dynamo, a NumPy scalar is an array, and its dtype cannot be read.
         high = _HALF_PI_OF_FLOAT32
-    try:
-        level = float(number)
-    except OverflowError:
-        # The time is an integer beyond the range of float64.
-        raise ValueError(f"time must be a number that float64 can hold, got {shown(time)}") from None
-    if lies_in(level, low, high):
-        return level
-    # NaN fails this check as well.
-    if not lies_in(level, low - SLACK, high + SLACK):
-        raise ValueError(f"time must lie in [{low}, {high}] for source {source!r}, got {shown(time)}")
-    return low if level < low else high
+    return checked_time(time, "time", low, high, f" for source {source!r}" if source in _RANGES else "")

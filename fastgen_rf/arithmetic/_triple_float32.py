@@ -54,13 +54,12 @@ class TripleFloat32:
     root of 0 and overflows make NaN of the parts, where plain float32 has the right result.
     """
 
-    __slots__ = ("difference", "f32", "fallback", "is_rounded", "minuend", "parts")
+    __slots__ = ("differences", "f32", "fallback", "is_rounded", "parts")
 
     def __init__(self, parts: tuple[Any, ...], f32: Float32, fallback: Any = None, is_rounded: bool = True) -> None:
         self.parts, self.f32, self.is_rounded = parts, f32, is_rounded
         self.fallback = parts[0] if fallback is None else fallback
-        self.minuend: float | None = None
-        self.difference: TripleFloat32 | None = None
+        self.differences: dict[Any, TripleFloat32] = {}
 
     def _operand(self, number: Any) -> TripleFloat32:
         """The other operand; a Python float keeps all of its bits."""
@@ -120,9 +119,9 @@ class TripleFloat32:
 
     def __rsub__(self, other: Any) -> TripleFloat32:
         # Formulas contain 1 - t up to four times. Keeping it saves 8 to 18 % of a conversion from or to v.
-        if self.difference is None or self.minuend != other:
-            self.minuend, self.difference = other, self._operand(other) - self
-        return self.difference
+        if other not in self.differences:
+            self.differences[other] = self._operand(other) - self
+        return self.differences[other]
 
     def __rtruediv__(self, other: Any) -> TripleFloat32:
         return self._operand(other) / self
@@ -305,25 +304,19 @@ def _leading_bits_of_float(a: float, bits: int) -> float:
     return scaled - (scaled - a)
 
 
-def split(a: float) -> tuple[float, ...]:
-    """Parts of a Python float, exactly: up to three numbers of 24 bits."""
+def split(a: float | Fraction) -> tuple[float, ...]:
+    """Up to three numbers of 24 bits, whose sum is a float exactly, or a Fraction with an error of u**3."""
     parts: list[float] = []
-    while a:
-        parts.append(_leading_bits_of_float(a, 24))
-        a -= parts[-1]
+    while a and len(parts) < 3:
+        parts.append(_leading_bits_of_float(float(a), 24))
+        a -= type(a)(parts[-1])
     return tuple(parts) or (0.0,)
 
 
 # Dynamo cannot trace float() of a Fraction before PyTorch 2.12.
 @evaluated_by_tracer
 def _reciprocal_of_float(a: float) -> tuple[float, ...]:
-    """Three parts of ``1 / a`` with an error of u**3."""
-    rest = 1 / Fraction(a)
-    parts: list[float] = []
-    for _ in range(3):
-        parts.append(_leading_bits_of_float(float(rest), 24))
-        rest -= Fraction(parts[-1])
-    return tuple(parts)
+    return split(1 / Fraction(a))
 
 
 def plus(c: Any, a: Any, b: Any, scale: float) -> Any:

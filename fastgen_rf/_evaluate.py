@@ -39,16 +39,13 @@ def evaluate(
     return result
 
 
-def checked(
-    names: tuple[str, ...], arrays: tuple[ArrayT | Array, ...], times: tuple[Array | float, ...]
-) -> tuple[Backend, tuple[Any, ...], tuple[Any, ...]]:
+def checked(names: tuple[str, ...], arrays: tuple[Any, ...], times: tuple[Any, ...]) -> tuple[Backend, Any, Any]:
     """Check one or two arrays and their times. A time that is a number becomes a float."""
     count = len(arrays)
     if not excludes_jax(arrays[0]):
         values = of_one_framework(*arrays, *times)
         arrays, times = values[:count], values[count:]
-    first: Any = arrays[0]
-    last: Any = arrays[-1]
+    first, last = arrays[0], arrays[-1]
     backend = floating_backend(first, names[0])
     if len(times) == 1 and backend.agree(first, last, times[0]):
         return backend, arrays, times

@@ -68,14 +68,9 @@ def lies_in(number: float, low: float, high: float) -> bool:
     """Whether ``number`` lies in [low, high]. In a trace, True if its value is not known (``tensor.item()``)."""
     if not is_traced():
         return low <= number <= high
-    import torch.fx.experimental.symbolic_shapes as symbolic_shapes
+    from fastgen_rf.backends._torch_internals import guard_or_true
 
-    # Dynamo cannot trace an import that fails, hence getattr. Before torch 2.8 the name does not exist, and the
-    # comparison raises an error if the value is not known.
-    known: Any = getattr(symbolic_shapes, "guard_or_true", None)
-    if known is None:  # pragma: no cover  (needs PyTorch before 2.8)
-        return low <= number <= high
-    lies: bool = known(low <= number) and known(number <= high)
+    lies: bool = guard_or_true(low <= number) and guard_or_true(number <= high)
     return lies
 
 

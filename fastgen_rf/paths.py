@@ -78,9 +78,7 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
     check_choices(source, target, _time_maps.PARAMETERIZATIONS)
     level: Any = _checked_level(time, source)
     if isinstance(level, float):
-        if source == target:
-            return level  # type: ignore[return-value]
-        return _converted(fixed(level), source, target)[0] * 1.0  # type: ignore[return-value]
+        return level if source == target else _converted(fixed(level), source, target)[0] * 1.0  # type: ignore[return-value]
     backend = floating_backend(level, "time")
     if source == target:
         return level  # type: ignore[no-any-return]

@@ -44,14 +44,10 @@ def _text(operand: Any) -> str:
     return operand.text if isinstance(operand, Term) else repr(float(operand))
 
 
-def _maximum(value: Any, floor: Any) -> Term:
-    return Term(f"maximum({_text(value)}, {_text(floor)})")
-
-
-def _sqrt(value: Any) -> Term:
-    return Term(f"sqrt({_text(value)})")
-
-
+_OPS = Ops(
+    lambda value, floor: Term(f"maximum({_text(value)}, {_text(floor)})"),
+    lambda value: Term(f"sqrt({_text(value)})"),
+)
 ARRAYS, TIMES = ("first", "second"), ("t", "t_next")
 
 
@@ -59,5 +55,5 @@ ARRAYS, TIMES = ("first", "second"), ("t", "t_next")
 def source(formula: Formula) -> str:
     """Text of a formula in the names of ``ARRAYS`` and ``TIMES``: ``((first * (1.0 - t)) + (second * t))``."""
     names = ARRAYS[: len(formula.constants)] + TIMES[: formula.times]
-    text: str = formula.function(*map(Term, names), Ops(_maximum, _sqrt)).text
+    text: str = formula.function(*map(Term, names), _OPS).text
     return text

@@ -49,7 +49,7 @@ def follows(*operands: Any) -> bool:
 
 
 def guard_or_true(condition: Any) -> Any:
-    """Decide a comparison of sizes under a compiler; True if that has to wait until the call.
+    """Decide a comparison of sizes or numbers under a compiler; True if that has to wait until the call.
 
     PyTorch before 2.8 lacks the function: there the condition itself is returned, whose bool() is not traced.
     """

@@ -56,14 +56,19 @@ def checked(names: tuple[str, ...], arrays: tuple[Any, ...], times: tuple[Any, .
                 f"{names[0]} and {names[1]} must have the same shape, got {shown(tuple(first.shape))} and "
                 f"{shown(tuple(last.shape))}"
             )
-    fitted: tuple[Any, ...] = ()
-    for t, name in zip(times, ("t", "t_next"), strict=False):
-        time = checked_time(t, name)
-        if not isinstance(time, float):
-            time = as_array(time)
-            check_fits(backend, first, names[0], time, name)
-        fitted += (time,)
-    return backend, arrays, fitted
+    t = _fitted(backend, first, names[0], times[0], "t")
+    if len(times) == 1:
+        return backend, arrays, (t,)
+    return backend, arrays, (t, _fitted(backend, first, names[0], times[1], "t_next"))
+
+
+def _fitted(backend: Backend, array: Array, array_name: str, t: Any, name: str) -> Any:
+    """Check that ``t`` is a time and fits the array; a number becomes a float."""
+    time = checked_time(t, name)
+    if not isinstance(time, float):
+        time = as_array(time)
+        check_fits(backend, array, array_name, time, name)
+    return time
 
 
 def check_fits(backend: Backend, array: Array, array_name: str, other: Any, name: str) -> None:
@@ -89,14 +94,15 @@ def floating_backend(array: Array, name: str) -> Backend:
     return backend
 
 
-def checked_time(t: Any, name: str = "t", low: float = 0, high: float = 1, of: str = "") -> Any:
+def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, source: str = "") -> Any:
     """Check a number and return it as a float; let anything else pass.
 
     Accepted are floats in [low, high], the ints 0 and 1, and all ints in an unbounded interval. A float within 1e-12 of
-    the interval becomes its end. An object that converts to a JAX array is converted. ``of`` ends the error message.
+    the interval becomes its end. An object that converts to a JAX array is converted. ``source`` is the time
+    parameterization if the interval is another one than [0, 1].
     """
     given, t = t, plain(t)
-    if isinstance(t, int) and not isinstance(t, bool) and (t in (0, 1) or high == math.inf):
+    if type(t) is not float and isinstance(t, int) and not isinstance(t, bool) and (t in (0, 1) or high == math.inf):
         try:
             t = float(t)
         except OverflowError:
@@ -107,8 +113,9 @@ def checked_time(t: Any, name: str = "t", low: float = 0, high: float = 1, of: s
             return t if type(t) is float else float(t)
         # NaN fails this check as well.
         if not lies_in(t, low - SLACK, high + SLACK):
-            raise ValueError(f"{name} must lie in [{low}, {high}]{of}, got {shown(given)}")
-        return float(low if t < low else high)
+            interval = f"[{low}, {high}] for source {source!r}" if source else "[0, 1]"
+            raise ValueError(f"{name} must lie in {interval}, got {shown(given)}")
+        return low if t < low else high
     if isinstance(t, (int, complex)):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")

@@ -146,7 +146,7 @@ def convert_state(x: ArrayT, t: Array | float, *, source: StatePath, target: Sta
 def _checked_level(time: Any, source: str) -> Any:
     """Check a number and return it as a float; let anything else pass."""
     number = plain(time)
-    low, high = _RANGES.get(source, (0, 1))
+    low, high = _RANGES.get(source, (0.0, 1.0))
     # The message of checked_time mentions [0, 1] and a division by 1000, which applies to "rf" only.
     if source != "rf" and (
         isinstance(number, (bool, complex)) or (isinstance(number, int) and high < math.inf and number not in (0, 1))
@@ -158,4 +158,4 @@ def _checked_level(time: Any, source: str) -> Any:
     elif source == "angle" and isinstance(time, np.ndarray):
         # In a trace by Dynamo, a NumPy scalar is an array, and its dtype cannot be read.
         high = _HALF_PI_OF_FLOAT32
-    return checked_time(time, "time", low, high, f" for source {source!r}" if source in _RANGES else "")
+    return checked_time(time, "time", low, high, source if source in _RANGES else "")

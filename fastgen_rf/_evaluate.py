@@ -86,7 +86,6 @@ def check_fits(backend: Backend, array: Array, array_name: str, other: Any, name
 
 
 def floating_backend(array: Array, name: str) -> Backend:
-    """Find the backend of a real floating array."""
     backend = backend_of(array, name)
     if not backend.is_floating(array.dtype):
         hint = _INTEGER_TIME if name in ("t", "t_next") else ""
@@ -123,7 +122,6 @@ def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, s
 
 
 def check_choices(source: Any, target: Any, choices: tuple[str, ...]) -> None:
-    """Check that source and target are among the choices."""
     for name, choice in (("source", source), ("target", target)):
         # An array would be compared element by element.
         if not isinstance(choice, str) or choice not in choices:

@@ -311,8 +311,7 @@ def expand_like(x: ArrayT, target: Array, *, axes: Sequence[int] | None = None) 
     if sorted(places) != list(places):
         x = backend.permute(x, sorted(range(len(places)), key=places.__getitem__))
     index = tuple(slice(None) if at in places else None for at in range(len(goal)))
-    expanded: ArrayT = x[index]  # type: ignore[index]
-    return expanded
+    return x[index]  # type: ignore[index, no-any-return]
 
 
 def _normalized(axes: Sequence[int], rank: int, goal: int) -> tuple[int, ...]:

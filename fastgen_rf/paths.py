@@ -148,8 +148,10 @@ def _checked_level(time: Any, source: str) -> Any:
     number = plain(time)
     low, high = _RANGES.get(source, (0.0, 1.0))
     # The message of checked_time mentions [0, 1] and a division by 1000, which applies to "rf" only.
-    if source != "rf" and (
-        isinstance(number, (bool, complex)) or (isinstance(number, int) and high < math.inf and number not in (0, 1))
+    if (
+        isinstance(number, (int, complex))
+        and source != "rf"
+        and (isinstance(number, (bool, complex)) or (high < math.inf and number not in (0, 1)))
     ):
         raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
     if source == "angle" and isinstance(time, np.generic):

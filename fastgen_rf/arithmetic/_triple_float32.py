@@ -305,7 +305,7 @@ def _leading_bits_of_float(a: float, bits: int) -> float:
 
 
 def split(a: float | Fraction) -> tuple[float, ...]:
-    """Up to three numbers of 24 bits, whose sum is a float exactly, or a Fraction with an error of u**3."""
+    """Up to three numbers of 24 bits. Their sum is exact for a float; for a Fraction its error is u**3."""
     parts: list[float] = []
     while a and len(parts) < 3:
         parts.append(_leading_bits_of_float(float(a), 24))

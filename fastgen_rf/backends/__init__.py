@@ -61,7 +61,7 @@ def backend_of(array: Any, name: str) -> Backend:
             if root == "numpy" and type(array) is not np.ndarray:
                 check_plain(array, name)
             return load(root)
-    from array_api_compat import array_namespace
+    from array_api_compat import array_namespace, device
 
     try:
         namespace = array_namespace(array)
@@ -71,13 +71,6 @@ def backend_of(array: Any, name: str) -> Backend:
             f"{name} must be {number}an array of NumPy, PyTorch, JAX, CuPy or an array API namespace, "
             f"got {type(array).__name__}"
         ) from None
-    return _of_standard(namespace, array, name)
-
-
-def _of_standard(namespace: Any, array: Any, name: str) -> Backend:
-    """Backend of a framework that is known only through the array API standard."""
-    from array_api_compat import device
-
     try:
         device(array)
     except AttributeError:
@@ -159,11 +152,10 @@ def of_one_framework(*values: Any) -> tuple[Any, ...]:
     else:
         return values
     # A tracer has None in the place of the method.
-    converts = [getattr(value, "__jax_array__", None) for value in values]
-    values = tuple(value if to is None else _as_jax(jax, to()) for value, to in zip(values, converts, strict=True))
-    if not any(isinstance(value, jax.Array) for value in values):
-        return values
-    return tuple(_as_jax(jax, value) if isinstance(value, ndarray) else value for value in values)
+    values = tuple([_as_jax(jax, to()) if (to := getattr(x, "__jax_array__", None)) else x for x in values])
+    if any(isinstance(value, jax.Array) for value in values):
+        values = tuple([_as_jax(jax, value) if isinstance(value, ndarray) else value for value in values])
+    return values
 
 
 def _as_jax(jax: Any, array: Any) -> Any:
@@ -260,10 +252,7 @@ def _of_namespace(xp: Any) -> Backend:
         return load(framework)
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
-    from array_api_compat import array_namespace
-
-    array = xp.asarray(0.0)
-    return _of_standard(array_namespace(array), array, "xp")
+    return backend_of(xp.asarray(0.0), "xp")
 
 
 def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from fastgen_rf import _distributions
 from fastgen_rf._config import SampleTimestepConfig, checked_config
-from fastgen_rf._draws import Quantile, bounds
+from fastgen_rf._draws import bounds
 from fastgen_rf._evaluate import checked_time, floating_backend
 from fastgen_rf._numbers import finite, plain
 from fastgen_rf._tracing import evaluated_by_tracer, fixed
 from fastgen_rf._typing import TimestepConfig, TimeT
+from fastgen_rf.arithmetic import Ops
 
 __all__ = ["timestep_density", "timestep_quantile"]
 
@@ -61,8 +62,15 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     share: Any = checked_time(u, "u")
     if not isinstance(share, float):
         backend = floating_backend(share, "u")
-        quantile = DifferentiableQuantile(config, *bounds(config, backend, share.dtype))
-        return backend.map(quantile, share, "u", special=True)  # type: ignore[no-any-return]
+        limits = bounds(config, backend, share.dtype)
+        if backend.special is None:
+            raise TypeError(
+                f"u is an array of {backend.name}, which has no special functions: pass a NumPy array as u and convert "
+                "the result"
+            )
+        backend.check_float64(share, "u")
+        constants = (config, *limits, backend.special)
+        return backend.map(_differentiable_quantile, (share,), constants)  # type: ignore[no-any-return]
     return _quantile(fixed(share), _values(config))[0] * 1.0  # type: ignore[return-value]
 
 
@@ -72,18 +80,16 @@ def _quantile(share: float, values: tuple[Any, ...]) -> tuple[float]:
 
     config = _config_of(values)
     # One element, not a scalar: NumPy's powers of scalars and of arrays differ in the last bit.
-    t: Any = DifferentiableQuantile(config, config.min_t, config.max_t)(np.asarray([share]), np, special)
+    ops = Ops(np.maximum, np.sqrt, np)
+    t = _differentiable_quantile(np.asarray([share]), config, config.min_t, config.max_t, special, ops)
     return (float(t[0]),)
 
 
-class DifferentiableQuantile(Quantile):
-    """A clipped quantile function, with the right derivative where u or t equals a bound."""
-
-    def __call__(self, u: Any, xp: Any, special: Any) -> Any:
-        """Return the timesteps at any ``u``."""
-        # Selects, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
-        t = _distributions.quantile(_distributions.clamped(u, 0.0, 1.0, xp), self.config, xp, special)
-        return _distributions.clamped(t, self.low, self.high, xp)
+def _differentiable_quantile(u: Any, config: Any, low: float, high: float, special: Any, ops: Ops) -> Any:
+    """The clipped quantile function, with the right derivative where u or t equals a bound."""
+    # Selects, because the derivative of jax.numpy.clip is 1/2 where its argument equals a bound.
+    t = _distributions.quantile(_distributions.clamped(u, 0.0, 1.0, ops.xp), config, ops.xp, special)
+    return _distributions.clamped(t, low, high, ops.xp)
 
 
 def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
@@ -133,7 +139,9 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     if isinstance(time, float):
         time = finite(time, "t")
         return _density(fixed(time), _values(config))[0] * 1.0  # type: ignore[return-value]
-    return floating_backend(time, "t").map(Density(config), time, "t")  # type: ignore[no-any-return]
+    backend = floating_backend(time, "t")
+    backend.check_float64(time, "t")
+    return backend.map(_density_at, (time,), (config,))  # type: ignore[no-any-return]
 
 
 @evaluated_by_tracer
@@ -153,11 +161,5 @@ def _config_of(values: tuple[Any, ...]) -> SimpleNamespace:
     return SimpleNamespace(**dict(zip(_FIELDS, values, strict=True)))
 
 
-@dataclass(frozen=True)
-class Density:
-    """The density of a distribution, as a function that a backend evaluates."""
-
-    config: Any
-
-    def __call__(self, t: Any, xp: Any, special: Any) -> Any:
-        return _distributions.density(t, self.config, xp)
+def _density_at(t: Any, config: Any, ops: Ops) -> Any:
+    return _distributions.density(t, config, ops.xp)

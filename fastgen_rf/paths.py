@@ -87,7 +87,7 @@ def convert_time(time: TimeT, *, source: TimeParameterization, target: TimeParam
             f"'angle' and 'log_snr' need float64, which device {backend.device(level)} lacks: pass a float or a "
             "NumPy array as time and move the result to the device"
         )
-    return backend.map_times(_time_maps.CONVERSIONS[source, target], level)  # type: ignore[no-any-return]
+    return backend.map_times(_time_maps.CONVERSIONS[source, target], (level,))  # type: ignore[no-any-return]
 
 
 @evaluated_by_tracer

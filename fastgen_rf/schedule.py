@@ -61,12 +61,11 @@ def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
         time, factor = of_one_framework(time, shift)
         backend = floating_backend(time, "t")
         check_fits(backend, time, "t", factor, "shift")
-    else:
-        factor = positive(shift, "shift")
-        if is_number(time):
-            return _time_maps.shift(time, factor)  # type: ignore[no-any-return]
-        backend = floating_backend(time, "t")
-    return backend.map_times(_time_maps.shift, time, factor)  # type: ignore[no-any-return]
+        return backend.map_times(_time_maps.shift, (time, factor))  # type: ignore[no-any-return]
+    factor = positive(shift, "shift")
+    if is_number(time):
+        return _time_maps.shift(time, factor)  # type: ignore[no-any-return]
+    return floating_backend(time, "t").map_times(_time_maps.shift, (time,), (factor,))  # type: ignore[no-any-return]
 
 
 def resolution_shift(

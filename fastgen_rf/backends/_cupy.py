@@ -15,16 +15,18 @@ from typing import Any
 import array_api_compat.cupy
 import cupy
 import numpy as np
-from cupyx.scipy import special as functions
+from cupyx.scipy import special
 
 from fastgen_rf.arithmetic import Formula, Ops, TimeMap
 from fastgen_rf.arithmetic._term import ARRAYS, TIMES, source
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Draws, Elementwise, with_trailing_axes
+from fastgen_rf.backends._standard import Draws, with_trailing_axes
 
 
 class CupyBackend(NumpyDtypes):
     """CuPy arrays on any CUDA device."""
+
+    special = special
 
     def device(self, array: Any) -> Any:
         return array.device
@@ -43,9 +45,9 @@ class CupyBackend(NumpyDtypes):
         # The namespace of CuPy itself may lack atan2.
         return Ops(cupy.maximum, cupy.sqrt, array_api_compat.cupy)
 
-    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
-        with time.device:
-            return super().map_times(function, time, other)
+    def map(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
+        with times[0].device:
+            return super().map(function, times, constants)
 
     def permute(self, array: Any, order: Sequence[int]) -> Any:
         return array.transpose(order)
@@ -86,7 +88,7 @@ class CupyBackend(NumpyDtypes):
             if rng is None:
                 rng = cupy.random.get_random_state()
             uniform = rng.random if isinstance(rng, cupy.random.Generator) else rng.random_sample
-            times = draws(uniform(draws.shape(math.prod(shape)), dtype=cupy.float64), cupy, functions)
+            times = draws(uniform(draws.shape(math.prod(shape)), dtype=cupy.float64), cupy, special)
             return tuple(self._astype(t, dtype).reshape(shape) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -100,10 +102,6 @@ class CupyBackend(NumpyDtypes):
             for i, value in enumerate(values):
                 table[i] = value
             return self._astype(table[index], dtype)
-
-    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        with array.device:
-            return self._astype(function(self._astype(array, cupy.float64), cupy, functions), array.dtype)
 
 
 def _map_in_one_kernel(expression: str, array: Any, dtype: Any) -> Any:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +25,13 @@ from jax.sharding import AxisType, Sharding, SingleDeviceSharding
 from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap, gradient
 from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, plus, split
 from fastgen_rf.backends._numpy import NumpyDtypes
-from fastgen_rf.backends._standard import Draws, Elementwise
+from fastgen_rf.backends._standard import Draws
 
 
 class JaxBackend(NumpyDtypes):
     """JAX arrays and tracers, under every transformation."""
+
+    special = jax.scipy.special
 
     def device(self, array: Any) -> Any:
         return None if isinstance(array, Tracer) else array.sharding
@@ -54,10 +55,6 @@ class JaxBackend(NumpyDtypes):
         return array.astype(dtype)
 
     @property
-    def _ops(self) -> Ops:
-        return _OPS
-
-    @property
     def _float32(self) -> Float32:
         return _FLOAT32
 
@@ -70,7 +67,13 @@ class JaxBackend(NumpyDtypes):
             parts = [tuple(map(np.float32, split(t))) if isinstance(t, float) else t for t in times]
             return _evaluate_without_float64(formula, dtype, *arrays, *parts)
         if any(isinstance(t, float) for t in times):
-            return _evaluate_with_floats(formula, dtype, *arrays, *times)
+            with jax.enable_x64(True):
+                # In the scope, a Python float is a float64.
+                if not any(isinstance(x, Tracer) for x in (*arrays, *times)):
+                    return _evaluate(formula, dtype, *arrays, *times)
+                times = [jnp.asarray(t, jnp.float64) if isinstance(t, float) else t for t in times]
+        # The tracer of a Python float is float32 outside of the scope, and would become float64 inside, so this call
+        # is outside.
         return _evaluate(formula, dtype, *arrays, *times)
 
     def check_rng(self, rng: Any) -> None:
@@ -102,17 +105,13 @@ class JaxBackend(NumpyDtypes):
         with jax.enable_x64(True):
             return jax.device_put(jnp.asarray(values.astype(dtype)), _place(device))
 
-    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
-        if not self.has_float64(self.device(time)):
-            return super().map_times(function, time, other)
-        if other is None or isinstance(other, float):
-            return _evaluate(_Applied(function, other), time.dtype, time)
-        return _evaluate(_Applied(function), time.dtype, time, other)
+    def map(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
+        if not self.has_float64(self.device(times[0])):
+            return super().map(function, times, constants)
+        return _evaluate(_Partial(function, last=constants), times[0].dtype, *times)
 
-    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        if not self.has_float64(self.device(array)):
-            return super().map(function, array, name)
-        return _evaluate(_Mapped(function), array.dtype, array)
+    # JAX never warns.
+    map_times = map
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         taken = _take(values, dtype, index)
@@ -122,57 +121,32 @@ class JaxBackend(NumpyDtypes):
         return jax.device_put(taken, index.sharding)
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """An elementwise function of a float64 array."""
-
-    function: Elementwise
-
-    def __call__(self, x: Any) -> Any:
-        return self.function(x, jnp, jax.scipy.special)
-
-
-@dataclass(frozen=True)
-class _Applied:
-    """A formula's function, or a map of times whose last argument may be a constant of the program."""
+class _Partial(NamedTuple):
+    """``function(*first, *operands, *last, ops)``, called with the operands and ops, and hashed by value."""
 
     function: Any
-    constant: float | None = None
+    first: tuple[Any, ...] = ()
+    last: tuple[Any, ...] = ()
 
     def __call__(self, *operands: Any) -> Any:
-        return self.function(*operands, *(() if self.constant is None else (self.constant,)), _OPS)
+        return self.function(*self.first, *operands[:-1], *self.last, operands[-1])
 
 
-@dataclass(frozen=True)
-class _Coefficient:
-    """The coefficient of the array of a formula at ``place``, as a function of float64 times."""
+def _slope(function: Any, place: int, *operands: Any) -> Any:
+    """The derivative of an elementwise ``function`` in its operand at ``place``, which is elementwise too.
 
-    formula: Formula
-    place: int
-
-    def __call__(self, *times: Any) -> Any:
-        return gradient(self.formula, self.place).function(1.0, *times, _OPS)
-
-
-@dataclass(frozen=True)
-class _Derivative:
-    """The derivative of an elementwise function in one of its arguments, which is elementwise too.
-
-    It depends on all arguments, even on those that do not change it. Otherwise JAX 0.10 fails, or multiplies a gradient
+    It depends on all operands, even on those that do not change it. Otherwise JAX 0.10 fails, or multiplies a gradient
     by the size of an axis, where vmap maps a function with a derivative rule over an argument that its result does not
     depend on.
     """
 
-    function: Any
-    place: int
+    def along(x: Any) -> Any:
+        return function(*operands[:place], x, *operands[place + 1 :])
 
-    def __call__(self, *operands: Any) -> Any:
-        def along(x: Any) -> Any:
-            return self.function(*operands[: self.place], x, *operands[self.place + 1 :])
-
-        x = operands[self.place]
-        slope = jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
-        return jnp.where(False, sum(operands), slope)
+    x = operands[place]
+    slope = jax.jvp(along, (x,), (jnp.ones_like(x),))[1]
+    # The last operand is ops.
+    return jnp.where(False, sum(operands[:-1]), slope)
 
 
 def _spread(t: Any, like: Any) -> Any:
@@ -190,15 +164,15 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
     """Evaluate a formula or an elementwise function of ``operands`` in float64 and cast the result to ``dtype``."""
     with jax.enable_x64(True):
         wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
-        if not isinstance(function, Formula):
-            return function(*wide).astype(dtype)
-        count = len(function.constants)
-        # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of the
-        # quotients at t = 0.7).
-        wide_time = any(t.dtype == jnp.float64 for t in operands[count:])
-        if function.divides and (dtype == jnp.float64 or wide_time):
-            wide[count] = _spread(wide[count], wide[-1] if function.times == 2 else wide[0])
-        return function.function(*wide, _OPS).astype(dtype)
+        if isinstance(function, Formula):
+            count = len(function.constants)
+            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of
+            # the quotients at t = 0.7).
+            wide_time = any(t.dtype == jnp.float64 for t in operands[count:])
+            if function.divides and (dtype == jnp.float64 or wide_time):
+                wide[count] = _spread(wide[count], wide[-1] if function.times == 2 else wide[0])
+            function = function.function
+        return function(*wide, _OPS).astype(dtype)
 
 
 @partial(_run.defjvp, symbolic_zeros=True)
@@ -209,33 +183,33 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
     """
     result = _run(function, dtype, *operands)
     wanted = {place: tangent for place, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)}
-    kept, count = operands, 0
-    if isinstance(function, Formula):
-        # A formula is linear in its arrays, so only the derivative in a time needs them.
-        count = len(function.constants)
-        moving = [max(wanted) >= count and constant is None for constant in function.constants]
-        kept = tuple(x if needed else None for x, needed in zip(operands, (*moving, True, True), strict=False))
+    step, constants = (function.function, function.constants) if isinstance(function, Formula) else (function, ())
+    count = len(constants)
+    # A formula is linear in its arrays, so only the derivative in a time needs them.
+    in_time = max(wanted) >= count
+    kept = tuple(
+        x if place >= count or (in_time and constants[place] is None) else None for place, x in enumerate(operands)
+    )
 
     # The checkpoint makes the float64 copies of the operands again instead of keeping them.
     @jax.checkpoint
     def along(kept: Any, wanted: Any) -> Any:
         at = [jnp.zeros((1,) * result.ndim, dtype) if x is None else x for x in kept]
-        step = _Applied(function.function) if isinstance(function, Formula) else function
         # zeros_like gives the sum the sharding of the result, and makes it vary over the axes of the result.
         total = jnp.zeros_like(result, jnp.float64)
         moves = {
             place: _with_trailing_axes(tangent.astype(jnp.float64), result.ndim) for place, tangent in wanted.items()
         }
-        if isinstance(function, Formula) and function.times == 2 and max(moves) >= count:
+        if count and function.times == 2 and in_time:
             # One product for each array, with the derivative of its coefficient along both times.
             times = [_with_trailing_axes(t.astype(jnp.float64), result.ndim) for t in at[count:]]
             both = [moves.pop(count + i, jnp.zeros_like(t)) for i, t in enumerate(times)]
             for place, array in enumerate(at[:count]):
-                if function.constants[place] is None:
-                    coefficient = partial(_run, _Coefficient(function, place), jnp.float64)
+                if constants[place] is None:
+                    coefficient = partial(_run, _Partial(gradient(function, place).function, (1.0,)), jnp.float64)
                     total += jax.jvp(coefficient, times, both)[1] * array.astype(jnp.float64)
         for place, move in moves.items():
-            total += _run(_Derivative(step, place), jnp.float64, *at) * move
+            total += _run(_Partial(_slope, (step, place)), jnp.float64, *at) * move
         return total.astype(dtype)
 
     # JAX may call this rule after the scope of the call has ended.
@@ -244,17 +218,6 @@ def _derivative(function: Any, dtype: Any, operands: Any, tangents: Any) -> Any:
 
 
 _evaluate = jax.jit(_run, static_argnums=(0, 1))
-
-
-def _evaluate_with_floats(function: Any, dtype: Any, *operands: Any) -> Any:
-    """Evaluate where a time may be a Python float, which is a float64 in the scope."""
-    with jax.enable_x64(True):
-        if not any(isinstance(x, Tracer) for x in operands):
-            return _evaluate(function, dtype, *operands)
-        operands = tuple([jnp.asarray(x, jnp.float64) if isinstance(x, float) else x for x in operands])
-    # The tracer of a Python float is float32 outside of the scope, and would become float64 inside, so this call is
-    # outside.
-    return _evaluate(function, dtype, *operands)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -349,10 +312,9 @@ def _put(t: Any, place: Any) -> Any:
 
 @functools.lru_cache
 def _platform(device: Any) -> str:
-    """Platform of a device, a sharding or the name of a device; the default one for None, which a tracer has."""
+    """Platform of a device or a sharding; the default one for None, which a tracer has."""
     if device is None:
         return jax.default_backend()
-    device = _place(device)
     platform: str = (next(iter(device.device_set)) if isinstance(device, Sharding) else device).platform
     return platform
 

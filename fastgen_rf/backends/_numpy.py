@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fastgen_rf.arithmetic import FLOATS, Formula, Ops
+from fastgen_rf.arithmetic import FLOATS, Formula, Ops, TimeMap
 from fastgen_rf.arithmetic._blocks import blocks, part
-from fastgen_rf.backends._standard import Backend, Elementwise, numpy_dtype, with_trailing_axes
+from fastgen_rf.backends._standard import Backend, numpy_dtype, with_trailing_axes
 
 # Elements of a block. The temporary arrays of an expression take 256 KiB each and stay in the cache.
 _BLOCK = 2**15
@@ -52,6 +52,12 @@ class NumpyDtypes(Backend):
 
 class NumpyBackend(NumpyDtypes):
     """NumPy arrays, of the dtypes of ml_dtypes too."""
+
+    @functools.cached_property
+    def special(self) -> Any:
+        from scipy import special
+
+        return special
 
     def is_floating(self, dtype: Any) -> bool:
         return _is_floating(dtype)
@@ -101,15 +107,14 @@ class NumpyBackend(NumpyDtypes):
             target[index] = formula.function(*operands, *[part(t, index) for t in wide], ops)
         return out
 
+    def map(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
+        wide = [with_trailing_axes(np.asarray(t).astype(np.float64, copy=False), times[0].ndim) for t in times]
+        return np.asarray(function(*wide, *constants, _OPS)).astype(times[0].dtype, copy=False)
+
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         if device is not None and not (isinstance(device, str) and device == "cpu"):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}; name another framework with xp")
         return values.astype(dtype)
-
-    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        from scipy import special as functions
-
-        return np.asarray(function(array.astype(np.float64), np, functions)).astype(array.dtype)
 
 
 def _sqrt(value: Any) -> Any:

@@ -17,9 +17,6 @@ import numpy as np
 from fastgen_rf.arithmetic import FLOATS, Float32, Formula, Ops, TimeMap
 from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, leading_bits, plus
 
-Elementwise = Callable[[Any, Any, Any], Any]
-"""``function(x, xp, special)``: an elementwise function of a float64 array, made of functions of a namespace."""
-
 
 class Draws:
     """A function from float64 uniform numbers to samples, which lie inside the bounds of the dtype."""
@@ -47,6 +44,8 @@ class Backend:
     """Evaluate formulas and draw samples with the array API namespace ``xp``."""
 
     name: str
+    special: Any = None
+    """Namespace of the special functions ``expit`` and ``ndtri``, if there is one."""
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -90,6 +89,15 @@ class Backend:
         """Whether ``device`` computes in float64."""
         info = self.xp.__array_namespace_info__()
         return "float64" in info.dtypes(device=device, kind="real floating")
+
+    def check_float64(self, array: Any, name: str) -> None:
+        """Raise TypeError if the device of ``array`` lacks float64; ``name`` is the name of the argument."""
+        device = self.device(array)
+        if not self.has_float64(device):
+            raise TypeError(
+                f"{name} is on device {device}, which lacks float64: pass a NumPy array as {name} and move the result "
+                "to the device"
+            )
 
     def devices(self) -> list[Any]:
         """The devices of this machine."""
@@ -147,27 +155,30 @@ class Backend:
         result = formula.function(*wide, ops)
         return self._astype(result.float32() if isinstance(result, TripleFloat32) else result, dtype)
 
-    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
-        """Evaluate ``function(time, ops)``, or ``function(time, other, ops)``, and cast it to the dtype of ``time``.
-
-        ``other`` is a Python float or an array that broadcasts to the shape of ``time`` after trailing singleton axes.
-        """
-        # Many namespaces compute with NumPy, and a result may be infinite or overflow.
+    def map_times(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
+        """Call :meth:`map` for a function whose result may be infinite or overflow, without NumPy's warnings."""
+        # Many namespaces compute with NumPy.
         with np.errstate(divide="ignore", over="ignore"):
-            return self._astype(self._mapped(function, time, other), time.dtype)
+            return self.map(function, times, constants)
 
-    def _mapped(self, function: TimeMap, time: Any, other: Any) -> Any:
-        """``function`` of times in float64, or in triple-float32 arithmetic on a device without float64."""
-        times = (time,) if other is None else (time, other)
-        wide = [self._wide(t, time.ndim) for t in times]
-        if self.has_float64(self.device(time)):
-            return function(*wide, self._ops)
+    def map(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
+        """Evaluate ``function(*times, *constants, ops)`` in float64 and cast it to the dtype of the first time.
+
+        A second array of times broadcasts to the shape of the first one after trailing singleton axes. The constants
+        are hashable. A device without float64 computes in triple-float32 arithmetic.
+        """
+        rank, dtype = times[0].ndim, times[0].dtype
+        if self.has_float64(self.device(times[0])):
+            wide = [self._astype(with_trailing_axes(t, rank), self.xp.float64) for t in times]
+            return self._astype(function(*wide, *constants, self._ops), dtype)
+        wide = [self._wide(t, rank) for t in times]
         # The parts of a number are NaN at 0, 1 and infinity, where float32 is exact. These values are replaced
         # beforehand, because in reverse mode the NaN of their derivative would survive the select.
-        single = [t if isinstance(t, float) else t.parts[0] for t in wide]
+        single = [t.parts[0] for t in wide]
         is_end = (single[0] == 0) | (single[0] == 1) | (single[0] == math.inf)
         wide[0] = TripleFloat32((self.xp.where(is_end, 0.5, single[0]),), self._float32)
-        return self.xp.where(is_end, function(*single, self._ops), function(*wide, TRIPLE_OPS).float32())
+        emulated = function(*wide, *constants, TRIPLE_OPS).float32()
+        return self._astype(self.xp.where(is_end, function(*single, *constants, self._ops), emulated), dtype)
 
     @property
     def _ops(self) -> Ops:
@@ -187,23 +198,6 @@ class Backend:
         if self.has_float64(self.device(array)):
             return self._astype(array, self.xp.float64)
         return TripleFloat32((self._astype(array, self.xp.float32),), self._float32)
-
-    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        """Evaluate ``function`` elementwise in float64 and cast the result to the dtype of ``array``.
-
-        ``special`` means that the function uses special functions. ``name`` is the name of the argument, for messages.
-        """
-        if special:
-            raise TypeError(
-                f"{name} is an array of {self.name}, which has no special functions: pass a NumPy array as {name} and "
-                "convert the result"
-            )
-        if not self.has_float64(self.device(array)):
-            raise TypeError(
-                f"{name} is on device {self.device(array)}, which lacks float64: pass a NumPy array as {name} and "
-                "move the result to the device"
-            )
-        return self._astype(function(self._astype(array, self.xp.float64), self.xp, None), array.dtype)
 
     # Samplers
 

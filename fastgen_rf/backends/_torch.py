@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from fastgen_rf._tracing import fixed
-from fastgen_rf.arithmetic import Float32, Formula, Ops, TimeMap
+from fastgen_rf.arithmetic import Float32, Formula, Ops
 from fastgen_rf.backends import _torch_one_pass as one_pass
-from fastgen_rf.backends._standard import Backend, Draws, Elementwise
+from fastgen_rf.backends._standard import Backend, Draws
 from fastgen_rf.backends._torch_internals import guard_or_true
 from fastgen_rf.backends._torch_tensors import (
     OPS,
@@ -38,6 +38,8 @@ _PACKED = getattr(torch, "float4_e2m1fn_x2", None)
 
 class TorchBackend(Backend):
     """Tensors on any device; float64 is emulated on those that have none (MPS, some GPUs of Intel)."""
+
+    special = torch.special
 
     def is_floating(self, dtype: Any) -> bool:
         return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype is not _PACKED
@@ -118,9 +120,8 @@ class TorchBackend(Backend):
             return one_pass.by_operations(formula, arrays, times, dtype, torch.is_grad_enabled())
         return one_pass.evaluate(formula, arrays, times, dtype)
 
-    def map_times(self, function: TimeMap, time: Any, other: Any = None) -> Any:
-        # Torch never warns, and Dynamo cannot trace the errstate of NumPy.
-        return self._astype(self._mapped(function, time, other), time.dtype)
+    # PyTorch never warns, and Dynamo cannot trace the errstate of NumPy.
+    map_times = Backend.map
 
     def finfo(self, dtype: Any) -> tuple[float, float]:
         eps, tiny = super().finfo(dtype)
@@ -171,13 +172,6 @@ class TorchBackend(Backend):
         entries = table(values, torch.float64 if dtype == torch.float64 else torch.float32, index.device)
         # index_select takes half the time of an index, but it supports one axis only.
         return cast(entries.index_select(0, index) if index.ndim == 1 else entries[index], dtype)
-
-    def map(self, function: Elementwise, array: Any, name: str, special: bool = False) -> Any:
-        if not self.has_float64(array.device):
-            return super().map(function, array, name)
-        # The bound method is used for the reason given in draw.
-        call: Any = function.__call__  # type: ignore[operator]
-        return self._astype(call(array.double(), torch, torch.special), array.dtype)
 
 
 BACKEND = TorchBackend(torch)

@@ -43,7 +43,7 @@ class Ops(NamedTuple):
 FLOATS = Ops(max, math.sqrt)
 
 TimeMap: TypeAlias = Callable[..., Any]
-"""``time_map(*times, ops)``: an elementwise function of one or two times."""
+"""``time_map(*times, *constants, ops)``: an elementwise function of one or two times."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,9 +31,6 @@ class CupyBackend(NumpyDtypes):
     def device(self, array: Any) -> Any:
         return array.device
 
-    def has_float64(self, device: Any) -> bool:
-        return True
-
     def devices(self) -> list[Any]:
         return [f"cuda:{index}" for index in range(cupy.cuda.runtime.getDeviceCount())]
 

@@ -92,12 +92,15 @@ class JaxBackend(NumpyDtypes):
         key = _key(rng) if isinstance(rng, int) else rng
         place = _place(device)
         if place is not None and not isinstance(key, Tracer) and key.committed:
-            devices = place.device_set if isinstance(place, jax.sharding.Sharding) else {place}
+            devices = place.device_set if isinstance(place, Sharding) else {place}
             if key.sharding.device_set != devices:
                 raise ValueError(f"rng and device must agree, got a key on {key.sharding} and device {device}")
         # The sharding of a key takes 5 us of a draw's 25, and one of its devices is enough.
         where = next(iter(key.devices())) if place is None and not isinstance(key, Tracer) else place
-        times: tuple[Any, ...] = (_sample if self.has_float64(where) else _sample_on_host)(shape, draws, key, dtype)
+        float64 = self.has_float64(where)
+        # Two programs, because the first one takes longest to compile, and it depends on the shape alone.
+        bits, order = _random_bits((2, *draws.shape(math.prod(shape))), draws.stratified and float64, key)
+        times = (_timesteps if float64 else _timesteps_on_host)(shape, draws, dtype, bits, order)
         return times if place is None else tuple(_put(t, place) for t in times)
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
@@ -243,13 +246,6 @@ _OPS = Ops(jnp.maximum, jnp.sqrt, jnp)
 _FLOAT32 = Float32(jnp, plus, plus, _leading)
 
 
-def _sample(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
-    # Two programs, because the first one takes longest to compile, and it depends on the shape alone.
-    bits, order = _random_bits((2, *draws.shape(math.prod(shape))), draws.stratified, key)
-    times: tuple[Any, ...] = _timesteps(shape, draws, bits, order, dtype)
-    return times
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _random_bits(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[Any, Any]:
     """Random integers of 32 bits and, if stratified, the order of the strata."""
@@ -258,13 +254,24 @@ def _random_bits(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[An
     return bits, jnp.lexsort((bits[1, ..., 1, :], bits[0, ..., 1, :])) if stratified else None
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4))
-def _timesteps(shape: tuple[Any, ...], draws: Draws, bits: Any, order: Any, dtype: Any) -> tuple[Any, ...]:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _timesteps(shape: tuple[Any, ...], draws: Draws, dtype: Any, bits: Any, order: Any) -> Any:
     with jax.enable_x64(True):
         high, low = bits.astype(jnp.float64)
-        order = order if order is None else order.astype(jnp.float64)
         times = draws(high * 2.0**-32 + low * 2.0**-64, jnp, jax.scipy.special, order)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
+
+
+def _timesteps_on_host(shape: tuple[Any, ...], draws: Draws, dtype: Any, bits: Any, order: None) -> Any:
+    def on_host(bits: Any) -> Any:
+        from scipy import special
+
+        high, low = np.asarray(bits).astype(np.float64)
+        times = draws(high * 2.0**-32 + low * 2.0**-64, np, special)
+        return tuple(t.astype(dtype).reshape(shape) for t in times)
+
+    described: Any = jax.eval_shape(lambda: (jnp.zeros(shape, dtype),) * draws.count)
+    return jax.pure_callback(on_host, described, bits, vmap_method="sequential")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -276,20 +283,6 @@ def _take(values: tuple[float, ...], dtype: Any, index: Any) -> Any:
         # On a mesh of Explicit axes, a gather needs the sharding of its result.
         sharding = jax.typeof(index).sharding
         return table.at[index].get(mode="promise_in_bounds", out_sharding=sharding).astype(dtype)
-
-
-def _sample_on_host(shape: tuple[Any, ...], draws: Draws, key: Any, dtype: Any) -> tuple[Any, ...]:
-    def on_host(bits: Any) -> Any:
-        from scipy import special
-
-        high, low = np.asarray(bits).astype(np.float64)
-        times = draws(high * 2.0**-32 + low * 2.0**-64, np, special)
-        return tuple(t.astype(dtype).reshape(shape) for t in times)
-
-    bits, _ = _random_bits((2, *draws.shape(math.prod(shape))), False, key)
-    described: Any = jax.eval_shape(lambda: (jnp.zeros(shape, dtype),) * draws.count)
-    times: tuple[Any, ...] = jax.pure_callback(on_host, described, bits, vmap_method="sequential")
-    return times
 
 
 @jax.jit

@@ -43,6 +43,9 @@ class NumpyDtypes(Backend):
     def dtype(self, dtype: Any) -> Any:
         return numpy_dtype(np.float32 if dtype is None else dtype)
 
+    def has_float64(self, device: Any) -> bool:
+        return True
+
     def finfo(self, dtype: Any) -> tuple[float, float]:
         # A dtype of ml_dtypes exists only after its import.
         module: Any = np if issubclass(dtype.type, np.floating) else sys.modules["ml_dtypes"]
@@ -65,17 +68,8 @@ class NumpyBackend(NumpyDtypes):
     def device(self, array: Any) -> str:
         return "cpu"
 
-    def has_float64(self, device: Any) -> bool:
-        return True
-
-    def devices(self) -> list[Any]:
-        return ["cpu"]
-
     def _astype(self, array: Any, dtype: Any) -> Any:
         return np.asarray(array).astype(dtype, copy=False)
-
-    def share_device(self, array: Any, other: Any) -> bool:
-        return True
 
     def agree(self, first: Any, second: Any, t: Any) -> bool:
         return bool(

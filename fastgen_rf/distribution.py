@@ -16,6 +16,7 @@ from fastgen_rf._numbers import finite, plain
 from fastgen_rf._tracing import evaluated_by_tracer, fixed
 from fastgen_rf._typing import TimestepConfig, TimeT
 from fastgen_rf.arithmetic import Ops
+from fastgen_rf.backends import Backend
 
 __all__ = ["timestep_density", "timestep_quantile"]
 
@@ -68,7 +69,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
                 f"u is an array of {backend.name}, which has no special functions: pass a NumPy array as u and convert "
                 "the result"
             )
-        backend.check_float64(share, "u")
+        _check_float64(backend, share, "u")
         constants = (config, *limits, backend.special)
         return backend.map(_differentiable_quantile, (share,), constants)  # type: ignore[no-any-return]
     return _quantile(fixed(share), _values(config))[0] * 1.0  # type: ignore[return-value]
@@ -140,13 +141,22 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
         time = finite(time, "t")
         return _density(fixed(time), _values(config))[0] * 1.0  # type: ignore[return-value]
     backend = floating_backend(time, "t")
-    backend.check_float64(time, "t")
+    _check_float64(backend, time, "t")
     return backend.map(_density_at, (time,), (config,))  # type: ignore[no-any-return]
 
 
 @evaluated_by_tracer
 def _density(time: float, values: tuple[Any, ...]) -> tuple[float]:
     return (float(_distributions.density(np.asarray([time]), _config_of(values), np)[0]),)
+
+
+def _check_float64(backend: Backend, array: Any, name: str) -> None:
+    device = backend.device(array)
+    if not backend.has_float64(device):
+        raise TypeError(
+            f"{name} is on device {device}, which lacks float64: pass a NumPy array as {name} and move the result to "
+            "the device"
+        )
 
 
 # The fields that the formulas read. Dynamo passes numbers and strings to the two functions above, but no config.

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastgen_rf._numbers import plain
 from fastgen_rf.backends._standard import Backend as Backend
+from fastgen_rf.backends._standard import makes_arrays_on
 
 
 def load(name: str) -> Backend:
@@ -271,7 +272,7 @@ def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | 
         return load(_OF_PACKAGE[root])
     namespace = sys.modules.get(root)
     if namespace is None or not hasattr(namespace, "__array_namespace_info__"):
-        if of_xp is not None and of_xp.takes(value):
+        if of_xp is not None and makes_arrays_on(value, of_xp):
             return of_xp
         # A module or a class, such as numpy.random, is told apart from others by its own name.
         got = " ".join([type(value).__name__, *filter(None, [getattr(value, "__name__", None)])])

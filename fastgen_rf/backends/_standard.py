@@ -90,31 +90,9 @@ class Backend:
         info = self.xp.__array_namespace_info__()
         return "float64" in info.dtypes(device=device, kind="real floating")
 
-    def check_float64(self, array: Any, name: str) -> None:
-        """Raise TypeError if the device of ``array`` lacks float64; ``name`` is the name of the argument."""
-        device = self.device(array)
-        if not self.has_float64(device):
-            raise TypeError(
-                f"{name} is on device {device}, which lacks float64: pass a NumPy array as {name} and move the result "
-                "to the device"
-            )
-
     def devices(self) -> list[Any]:
         """The devices of this machine."""
         return list(self.xp.__array_namespace_info__().devices())
-
-    def takes(self, device: Any) -> bool:
-        """Whether this framework makes arrays on ``device``."""
-        try:
-            if device in self.devices():
-                return True
-            placed = self.device(self.xp.empty(0, device=device))
-        # Each namespace has exceptions of its own.
-        except Exception:
-            return False
-        # dpnp lists devices of SYCL, but the devices of its arrays have another type, and it accepts names as well.
-        # dask accepts any value, and places arrays on its only device.
-        return placed not in self.devices()
 
     # Formulas
 
@@ -250,7 +228,7 @@ class Backend:
 
     def from_host(self, values: Any, device: Any, dtype: Any) -> Any:
         """Convert NumPy float64 ``values`` to an array of this framework in ``dtype``."""
-        if device is not None and not self.takes(device):
+        if device is not None and not makes_arrays_on(device, self):
             raise ValueError(f"device must be one of {', '.join(map(repr, self.devices()))}, got {device!r}")
         # A NumPy dtype may be one that the standard does not have.
         if isinstance(dtype, (np.dtype, type)):
@@ -258,6 +236,20 @@ class Backend:
         else:
             host = values if dtype == self.xp.float64 else values.astype(np.float32)
         return self.xp.asarray(host, dtype=dtype, device=device)
+
+
+def makes_arrays_on(device: Any, backend: Backend) -> bool:
+    """Whether the framework of ``backend`` makes arrays on ``device``."""
+    try:
+        if device in backend.devices():
+            return True
+        placed = backend.device(backend.xp.empty(0, device=device))
+    # Each namespace has exceptions of its own.
+    except Exception:
+        return False
+    # dpnp lists devices of SYCL, but the devices of its arrays have another type, and it accepts names as well.
+    # dask accepts any value, and places arrays on its only device.
+    return placed not in backend.devices()
 
 
 def numpy_dtype(dtype: Any) -> Any:

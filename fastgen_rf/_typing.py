@@ -8,13 +8,14 @@ it and a public function returns the type that it was given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Required, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
 
+    HostArray: TypeAlias = npt.NDArray[Any]
     # Where PyTorch is not installed, both are Any to a type checker.
     Tensor: TypeAlias = torch.Tensor
     TorchDevice: TypeAlias = torch.device
@@ -33,8 +34,8 @@ class Array(Protocol):
 ArrayT = TypeVar("ArrayT", bound=Array)
 TimeT = TypeVar("TimeT", bound=Array | float)
 
-NewT_co = TypeVar("NewT_co", covariant=True)
-KeyT = TypeVar("KeyT", bound="Key")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 # The names that an argument selects by. The tuples that are checked at run time are made of these.
 
@@ -75,111 +76,102 @@ TimeList: TypeAlias = Sequence[float] | Array
 """A t_list as an argument."""
 
 
-# Keywords of the samplers. Those of a result of NumPy or PyTorch tell a type checker the type of the result.
+# What tells a type checker the array that a sampler returns, without a framework imported.
 
 
-class Placement(TypedDict, total=False):
-    """Keywords of every sampler, apart from rng and xp."""
+class Namespace(Protocol[T_co]):
+    """NumPy's, JAX's or CuPy's namespace, which names the type of its array."""
 
+    @property
+    def ndarray(self) -> type[T_co]: ...
+
+
+class TensorNamespace(Protocol[T_co]):
+    """PyTorch's namespace."""
+
+    @property
+    def Tensor(self) -> type[T_co]: ...
+
+
+class TensorGenerator(Protocol[T_co]):
+    """PyTorch's generator, whose state is a tensor."""
+
+    def get_state(self) -> T_co: ...
+
+    def initial_seed(self) -> int: ...
+
+
+class Key(Protocol[T_co]):
+    """JAX's key, an array whose parts are arrays of the type that it draws."""
+
+    def addressable_data(self, index: int, /) -> T_co: ...
+
+
+# The keywords of every sampler, one class for each way to tell the type of the result.
+
+
+class OfNamespace(TypedDict, Generic[T], total=False):
+    xp: Required[Namespace[T] | TensorNamespace[T]]
+    rng: Any
+    device: Any
+    dtype: Any
+
+
+class OfRng(TypedDict, Generic[T], total=False):
+    xp: None
+    rng: Required[TensorGenerator[T] | Key[T]]
     device: Any
     dtype: Any
 
 
 class OnHost(TypedDict, total=False):
-    """Keywords of every sampler for a result of NumPy: its generator draws, and no device is given."""
+    """NumPy's generator draws, and neither device nor dtype belongs to another framework."""
 
-    rng: Required[np.random.Generator]
     xp: None
+    rng: Required[np.random.Generator]
     device: None
     dtype: npt.DTypeLike | None
 
 
 class OnTorchDevice(TypedDict, total=False):
-    """Keywords of every sampler for a result of PyTorch: its device is given."""
-
-    rng: int | np.random.Generator | None
     xp: None
+    rng: int | np.random.Generator | None
     device: Required[TorchDevice]
     dtype: Any
 
 
-class TimeOptions(TypedDict, total=False):
-    """Keywords of ``sample_timesteps`` alone."""
+class Anywhere(TypedDict, total=False):
+    """The type of the result is not known."""
 
-    stratified: bool
+    xp: Any
+    rng: Any
+    device: Any
+    dtype: Any
 
 
-class PairOptions(TimeOptions, total=False):
-    """Keywords of ``sample_timestep_pairs`` alone."""
+class PairOptions(TypedDict, total=False):
+    """The other keywords of ``sample_timestep_pairs``."""
 
     equal: float
     zero: float
     r_cfg: TimestepConfig | None
+    stratified: bool
 
 
-class TimeKeywords(Placement, TimeOptions): ...
+class PairsOfNamespace(OfNamespace[T], PairOptions): ...
 
 
-class TimeKeywordsOnHost(OnHost, TimeOptions): ...
+class PairsOfRng(OfRng[T], PairOptions): ...
 
 
-class TimeKeywordsOnTorchDevice(OnTorchDevice, TimeOptions): ...
+class PairsOnHost(OnHost, PairOptions): ...
 
 
-class PairKeywords(Placement, PairOptions): ...
+class PairsOnTorchDevice(OnTorchDevice, PairOptions): ...
 
 
-class PairKeywordsOnHost(OnHost, PairOptions): ...
+class PairsAnywhere(Anywhere, PairOptions): ...
 
-
-class PairKeywordsOnTorchDevice(OnTorchDevice, PairOptions): ...
-
-
-class ListKeywords(Placement, total=False):
-    return_index: Literal[False]
-
-
-class ListKeywordsOnHost(OnHost, total=False):
-    return_index: Literal[False]
-
-
-class ListKeywordsOnTorchDevice(OnTorchDevice, total=False):
-    return_index: Literal[False]
-
-
-# What tells a type checker the array that a sampler returns, without a framework imported: each names its array's type.
-
-
-class Namespace(Protocol[NewT_co]):
-    """NumPy's, JAX's or CuPy's namespace."""
-
-    @property
-    def ndarray(self) -> type[NewT_co]: ...
-
-
-class TensorNamespace(Protocol[NewT_co]):
-    """PyTorch's namespace."""
-
-    @property
-    def Tensor(self) -> type[NewT_co]: ...
-
-
-class TensorGenerator(Protocol[NewT_co]):
-    """PyTorch's generator, whose state is a tensor."""
-
-    def get_state(self) -> NewT_co: ...
-
-    def initial_seed(self) -> int: ...
-
-
-class Key(Protocol):
-    """JAX's key, an array like those that it draws."""
-
-    @property
-    def addressable_shards(self) -> Any: ...
-
-
-AnyNamespace: TypeAlias = Namespace[NewT_co] | TensorNamespace[NewT_co]
 
 Size: TypeAlias = int | tuple[int, ...]
 """How many samples, or the shape of the result."""

@@ -11,35 +11,30 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-import numpy.typing as npt
-
 from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
 from fastgen_rf._draws import Index, Pairs, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._tracing import cached, lies_in, shown
 from fastgen_rf._typing import (
-    AnyNamespace,
-    KeyT,
-    ListKeywords,
-    ListKeywordsOnHost,
-    ListKeywordsOnTorchDevice,
-    NewT_co,
-    PairKeywords,
-    PairKeywordsOnHost,
-    PairKeywordsOnTorchDevice,
-    Placement,
+    Anywhere,
+    OfNamespace,
+    OfRng,
+    OnHost,
+    OnTorchDevice,
+    PairsAnywhere,
+    PairsOfNamespace,
+    PairsOfRng,
+    PairsOnHost,
+    PairsOnTorchDevice,
     Size,
-    TensorGenerator,
-    TimeKeywords,
-    TimeKeywordsOnHost,
-    TimeKeywordsOnTorchDevice,
+    T,
     TimeList,
     TimestepConfig,
 )
 from fastgen_rf.backends import Backend, backend_for_draws, is_symbolic, of_one_framework
 
 if TYPE_CHECKING:
-    from fastgen_rf._typing import Tensor
+    from fastgen_rf._typing import HostArray, Tensor
 
 __all__ = [
     "SampleTimestepConfig",
@@ -50,25 +45,17 @@ __all__ = [
 
 
 @overload
-def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[TimeKeywords]
-) -> NewT_co: ...
+def sample_timesteps(n: Size, cfg: TimestepConfig, *, stratified: bool = ..., **of: Unpack[OfNamespace[T]]) -> T: ...
+@overload
+def sample_timesteps(n: Size, cfg: TimestepConfig, *, stratified: bool = ..., **of: Unpack[OfRng[T]]) -> T: ...
+@overload
+def sample_timesteps(n: Size, cfg: TimestepConfig, *, stratified: bool = ..., **of: Unpack[OnHost]) -> HostArray: ...
 @overload
 def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[TimeKeywords]
-) -> NewT_co: ...
+    n: Size, cfg: TimestepConfig, *, stratified: bool = ..., **of: Unpack[OnTorchDevice]
+) -> Tensor: ...
 @overload
-def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[TimeKeywords]
-) -> KeyT: ...
-@overload
-def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnHost]) -> npt.NDArray[Any]: ...
-@overload
-def sample_timesteps(n: Size, cfg: TimestepConfig, **options: Unpack[TimeKeywordsOnTorchDevice]) -> Tensor: ...
-@overload
-def sample_timesteps(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[TimeKeywords]
-) -> Any: ...
+def sample_timesteps(n: Size, cfg: TimestepConfig, *, stratified: bool = ..., **of: Unpack[Anywhere]) -> Any: ...
 def sample_timesteps(
     n: Size,
     cfg: TimestepConfig,
@@ -140,29 +127,15 @@ def sample_timesteps(
 
 
 @overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[PairKeywords]
-) -> tuple[NewT_co, NewT_co]: ...
+def sample_timestep_pairs(n: Size, cfg: TimestepConfig, **of: Unpack[PairsOfNamespace[T]]) -> tuple[T, T]: ...
 @overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[PairKeywords]
-) -> tuple[NewT_co, NewT_co]: ...
+def sample_timestep_pairs(n: Size, cfg: TimestepConfig, **of: Unpack[PairsOfRng[T]]) -> tuple[T, T]: ...
 @overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: KeyT, xp: None = None, **options: Unpack[PairKeywords]
-) -> tuple[KeyT, KeyT]: ...
+def sample_timestep_pairs(n: Size, cfg: TimestepConfig, **of: Unpack[PairsOnHost]) -> tuple[HostArray, HostArray]: ...
 @overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnHost]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+def sample_timestep_pairs(n: Size, cfg: TimestepConfig, **of: Unpack[PairsOnTorchDevice]) -> tuple[Tensor, Tensor]: ...
 @overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, **options: Unpack[PairKeywordsOnTorchDevice]
-) -> tuple[Tensor, Tensor]: ...
-@overload
-def sample_timestep_pairs(
-    n: Size, cfg: TimestepConfig, *, rng: Any = None, xp: Any = None, **options: Unpack[PairKeywords]
-) -> tuple[Any, Any]: ...
+def sample_timestep_pairs(n: Size, cfg: TimestepConfig, **of: Unpack[PairsAnywhere]) -> tuple[Any, Any]: ...
 def sample_timestep_pairs(
     n: Size,
     cfg: TimestepConfig,
@@ -239,40 +212,26 @@ def sample_timestep_pairs(
 
 @overload
 def sample_from_t_list(
-    n: Size, t_list: TimeList, *, rng: Any = None, xp: AnyNamespace[NewT_co], **options: Unpack[ListKeywords]
-) -> NewT_co: ...
+    n: Size, t_list: TimeList, *, return_index: Literal[False] = ..., **of: Unpack[OfNamespace[T]]
+) -> T: ...
 @overload
 def sample_from_t_list(
-    n: Size, t_list: TimeList, *, rng: TensorGenerator[NewT_co], xp: None = None, **options: Unpack[ListKeywords]
-) -> NewT_co: ...
+    n: Size, t_list: TimeList, *, return_index: Literal[False] = ..., **of: Unpack[OfRng[T]]
+) -> T: ...
 @overload
 def sample_from_t_list(
-    n: Size, t_list: TimeList, *, rng: KeyT, xp: None = None, **options: Unpack[ListKeywords]
-) -> KeyT: ...
-@overload
-def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnHost]) -> npt.NDArray[Any]: ...
-@overload
-def sample_from_t_list(n: Size, t_list: TimeList, **options: Unpack[ListKeywordsOnTorchDevice]) -> Tensor: ...
+    n: Size, t_list: TimeList, *, return_index: Literal[False] = ..., **of: Unpack[OnHost]
+) -> HostArray: ...
 @overload
 def sample_from_t_list(
-    n: Size,
-    t_list: TimeList,
-    *,
-    return_index: Literal[True],
-    rng: Any = None,
-    xp: Any = None,
-    **options: Unpack[Placement],
+    n: Size, t_list: TimeList, *, return_index: Literal[False] = ..., **of: Unpack[OnTorchDevice]
+) -> Tensor: ...
+@overload
+def sample_from_t_list(
+    n: Size, t_list: TimeList, *, return_index: Literal[True], **of: Unpack[Anywhere]
 ) -> tuple[Any, Any]: ...
 @overload
-def sample_from_t_list(
-    n: Size,
-    t_list: TimeList,
-    *,
-    return_index: bool = False,
-    rng: Any = None,
-    xp: Any = None,
-    **options: Unpack[Placement],
-) -> Any: ...
+def sample_from_t_list(n: Size, t_list: TimeList, *, return_index: bool = ..., **of: Unpack[Anywhere]) -> Any: ...
 def sample_from_t_list(
     n: Size,
     t_list: TimeList,

@@ -21,22 +21,12 @@ _BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Quantile:
-    """The quantile function of a distribution, clipped to the bounds of a dtype."""
+class Times(Draws):
+    """One time for each sample: the quantile function of a distribution, clipped to the bounds of a dtype."""
 
     config: Any
     low: float
     high: float
-
-    def at(self, u: Any, xp: Any, special: Any) -> Any:
-        """Return the timesteps at ``u`` in [0, 1]."""
-        return xp.clip(_distributions.quantile(u, self.config, xp, special), self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Times(Quantile, Draws):
-    """One time for each sample."""
-
     stratified: bool = False
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
@@ -46,13 +36,17 @@ class Times(Quantile, Draws):
             u = (stratum + place) / n
         return (self.at(u, xp, special),)
 
+    def at(self, u: Any, xp: Any, special: Any) -> Any:
+        """Return the timesteps at ``u`` in [0, 1]."""
+        return xp.clip(_distributions.quantile(u, self.config, xp, special), self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Pairs(Draws):
     """The larger and the smaller of two independent times. The smaller may be replaced by the larger, or by 0."""
 
-    first: Quantile
-    second: Quantile
+    first: Times
+    second: Times
     stratified: bool = False
     equal: float = 0.0
     zero: float | None = None

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import fastgen_rf as rf
-from fastgen_rf._draws import Index, Pairs, Quantile
+from fastgen_rf._draws import Index, Pairs, Times
 from tests.exact import DISTRIBUTIONS, around_quotients
 from tests.processes import run_alone
 
@@ -102,7 +102,7 @@ def test_a_seed_samples_the_same_numbers_in_every_dtype_rounded_to_nearest(xp: A
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_a_stratum_of_its_own_decides_which_pairs_are_equal_even_if_u_is_0_or_rounds_to_1(place: float) -> None:
-    identity = Quantile(UNIFORM, 0.0, 1.0)
+    identity = Times(UNIFORM, 0.0, 1.0)
     strata = np.stack([np.arange(64), np.roll(np.arange(64), 1), np.arange(64)[::-1]])
     u = np.stack([np.broadcast_to([[0.5], [0.5], [place]], (3, 64)), strata / 64], axis=1)
     t, r = Pairs(identity, identity, True, 0.5, 0.25)(u, np, None)

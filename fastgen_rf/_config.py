@@ -112,8 +112,7 @@ class SampleTimestepConfig:
         positive(self.p_std, "p_std")
         if self.t_list is not None:
             object.__setattr__(self, "t_list", checked_t_list(self.t_list))
-        if not isinstance(self.truncate, bool):
-            raise TypeError(f"truncate must be True or False, got {shown(self.truncate)}")
+        check_flag(self.truncate, "truncate")
         if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
         # Dynamo does not find a number that changes from call to call in a tuple.
@@ -121,6 +120,11 @@ class SampleTimestepConfig:
             raise ValueError(
                 f"beta_a and beta_b must be positive and one of them 1, got {self.beta_a!r} and {self.beta_b!r}"
             )
+
+
+def check_flag(value: Any, name: str) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
 _REQUIRED = ("time_dist_type", "min_t", "max_t")

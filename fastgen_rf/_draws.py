@@ -30,7 +30,6 @@ class Times(Draws):
     stratified: bool = False
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
-        """Return the times."""
         if self.stratified:
             place, stratum, n = _in_strata(u, order, xp)
             u = (stratum + place) / n
@@ -56,7 +55,6 @@ class Pairs(Draws):
     leading = (3,)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
-        """Return the larger times and the smaller times."""
         if self.stratified:
             place, stratum, n = _in_strata(u, order, xp)
             u, chosen, start = (stratum + place) / n, place[2], stratum[2]
@@ -90,18 +88,14 @@ class Index(Draws):
 
     @property
     def boundaries(self) -> tuple[float, ...]:
-        """The boundaries."""
         return _quotients(self.k)
 
     def __call__(self, u: Any, xp: Any, special: Any, order: Any = None) -> tuple[Any, ...]:
-        """Return the indices in float64.
-
-        The index is not ``floor(u k)``, because that product may round up to a whole number. Here the product only
-        finds the nearest boundary, and one comparison with this boundary decides.
-        """
         # XLA replaces a division by a constant by a multiplication with its rounded reciprocal, which moves some
         # boundaries by 1 ulp. The select makes an array of the divisor that XLA does not recognize as a constant.
         divisor = xp.where(u == u, float(self.k), u)
+        # The index is not floor(u k), because that product may round up to a whole number. Here the product only finds
+        # the nearest boundary, and one comparison with this boundary decides.
         nearest = xp.floor(u * self.k + 0.5)
         index = xp.where(u < nearest / divisor, nearest - 1, nearest)
         return (xp.clip(index, 0.0, self.k - 1.0),)

@@ -1,8 +1,7 @@
-"""The types that more than one module speaks of: arrays, times, configs, names and formulas.
+"""The types that more than one module uses: arrays, times, configs, names and the keywords of samplers.
 
-Only names live here, nothing that runs. The array protocol asks for what every framework's array has
-and no more, so that ``torch.Tensor``, ``jax.Array``, ``numpy.ndarray`` and ``cupy.ndarray`` all satisfy
-it and a public function returns the type that it was given.
+The array protocol asks only for what the arrays of every framework have, so that a public function returns the type
+that it was given.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ TimeT = TypeVar("TimeT", bound=Array | float)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# The names that an argument selects by. The tuples that are checked at run time are made of these.
-
+# The names that an argument selects by; the checks at run time use the same.
 PredictionType: TypeAlias = Literal["x0", "eps", "flow", "v", "score", "v_vp"]
 TimeParameterization: TypeAlias = Literal["rf", "angle", "sigma", "log_snr", "alpha_bar"]
 StatePath: TypeAlias = Literal["rf", "vp", "ve"]
@@ -57,10 +55,7 @@ TimeDistType: TypeAlias = Literal[
 
 
 class TimestepConfig(Protocol):
-    """The attributes that every config of a timestep distribution needs, another library's included.
-
-    They are properties, so that a frozen dataclass fits, and the type is any string, so that another library's does.
-    """
+    """The attributes that every config needs: properties, so that a frozen dataclass of another library fits."""
 
     @property
     def time_dist_type(self) -> str: ...

@@ -34,8 +34,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
         one of NumPy, PyTorch, JAX or CuPy, because other namespaces have no special functions, and its device must
         have float64.
     cfg : SampleTimestepConfig
-        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
-        distribution uses. Static under ``jax.jit``.
+        Timestep distribution, as in :func:`sample_timesteps`. Static under ``jax.jit``.
 
     Returns
     -------
@@ -103,8 +102,7 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     t : float or real floating array of any shape
         Time. The device of an array must have float64.
     cfg : SampleTimestepConfig
-        Timestep distribution, or any object with ``time_dist_type``, ``min_t``, ``max_t`` and the fields that its
-        distribution uses. Static under ``jax.jit``.
+        Timestep distribution, as in :func:`sample_timesteps`. Static under ``jax.jit``.
 
     Returns
     -------

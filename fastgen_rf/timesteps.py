@@ -11,7 +11,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from fastgen_rf._config import SampleTimestepConfig, checked_config, checked_t_list
+from fastgen_rf._config import SampleTimestepConfig, check_flag, checked_config, checked_t_list
 from fastgen_rf._draws import Index, Pairs, Times, bounds, rounded_entries
 from fastgen_rf._numbers import is_integer, is_real, plain
 from fastgen_rf._tracing import cached, lies_in, shown
@@ -36,12 +36,7 @@ from fastgen_rf.backends import Backend, backend_for_draws, is_symbolic, of_one_
 if TYPE_CHECKING:
     from fastgen_rf._typing import HostArray, Tensor
 
-__all__ = [
-    "SampleTimestepConfig",
-    "sample_from_t_list",
-    "sample_timestep_pairs",
-    "sample_timesteps",
-]
+__all__ = ["SampleTimestepConfig", "sample_from_t_list", "sample_timestep_pairs", "sample_timesteps"]
 
 
 @overload
@@ -120,7 +115,7 @@ def sample_timesteps(
     array([0.63668776, 0.27024713, 0.04189158], dtype=float32)
     """
     config = checked_config(cfg)
-    _check_stratified(stratified)
+    check_flag(stratified, "stratified")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (t,) = backend.sample(shape, _times(config, stratified, backend, dtype), rng, device, dtype)
     return t
@@ -201,7 +196,7 @@ def sample_timestep_pairs(
         raise ValueError(
             f"equal + zero must be at most 1, got equal={shown(equal)} (its default is 0.75) and zero={shown(zero)}"
         )
-    _check_stratified(stratified)
+    check_flag(stratified, "stratified")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     times, r_times = (_times(config, False, backend, dtype) for config in (first, second))
     # A number whose value a trace leaves open may be positive.
@@ -268,11 +263,9 @@ def sample_from_t_list(
     Raises
     ------
     TypeError
-        If n is neither an integer nor a tuple of integers, an entry is not a number or is a tracer, return_index is not
-        a bool, rng, xp, device and dtype identify no framework or two, or rng is a NumPy generator in a function that
-        JAX traces.
+        If an entry is not a number or is a tracer, return_index is not a bool, and as :func:`sample_timesteps`.
     ValueError
-        If n is negative, t_list is not strictly descending from at most 1 to 0, or rng and device disagree.
+        If t_list is not strictly descending from at most 1 to 0, and as :func:`sample_timesteps`.
 
     Examples
     --------
@@ -282,8 +275,7 @@ def sample_from_t_list(
     (array([0.75, 1.  , 1.  , 1.  ], dtype=float32), array([1, 0, 0, 0], dtype=int32))
     """
     entries = checked_t_list(t_list)
-    if not isinstance(return_index, bool):
-        raise TypeError(f"return_index must be True or False, got {return_index!r}")
+    check_flag(return_index, "return_index")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     (index,) = backend.sample(shape, Index(len(entries) - 1), rng, device, backend.xp.int32)
     # The entries are rounded in Python, so that they have the same bits on every framework.
@@ -303,11 +295,6 @@ def _probability(value: Any, name: str) -> float:
     if not lies_in(number, 0, 1):  # NaN fails too.
         raise ValueError(f"{name} must lie in [0, 1], got {shown(value)}")
     return float(number)
-
-
-def _check_stratified(stratified: Any) -> None:
-    if not isinstance(stratified, bool):
-        raise TypeError(f"stratified must be True or False, got {stratified!r}")
 
 
 def _resolved(n: Any, rng: Any, xp: Any, device: Any, dtype: Any) -> tuple[tuple[int, ...], Backend, Any, Any]:

@@ -21,9 +21,6 @@ else:
     # https://github.com/omry/omegaconf/issues/422.
     TimeDistType = str
 
-# Above this limit the quantile function of "mode" is not monotonic.
-_MODE_SCALE_LIMIT = 2 / (math.pi - 2)
-
 
 @dataclass(frozen=True)
 class SampleTimestepConfig:
@@ -113,7 +110,8 @@ class SampleTimestepConfig:
         if self.t_list is not None:
             object.__setattr__(self, "t_list", checked_t_list(self.t_list))
         check_flag(self.truncate, "truncate")
-        if not -1 < self.mode_scale < _MODE_SCALE_LIMIT:
+        # Above the upper limit the quantile function of "mode" is not monotonic.
+        if not -1 < self.mode_scale < 2 / (math.pi - 2):
             raise ValueError(f"mode_scale must satisfy -1 < mode_scale < 2 / (pi - 2), got {self.mode_scale!r}")
         # Dynamo does not find a number that changes from call to call in a tuple.
         if not (self.beta_a > 0 and self.beta_b > 0 and (self.beta_a == 1 or self.beta_b == 1)):
@@ -129,9 +127,6 @@ def check_flag(value: Any, name: str) -> None:
 
 _REQUIRED = ("time_dist_type", "min_t", "max_t")
 _FIELDS = tuple(field.name for field in fields(SampleTimestepConfig))
-_NEEDED: dict[str, tuple[str, ...]] = {
-    name: (*_REQUIRED, *distribution.uses) for name, distribution in DISTRIBUTIONS.items()
-}
 
 
 def checked_config(cfg: Any, argument: str = "cfg") -> SampleTimestepConfig:
@@ -145,17 +140,17 @@ def checked_config(cfg: Any, argument: str = "cfg") -> SampleTimestepConfig:
     if isinstance(cfg, type):  # A dataclass has its defaults as attributes.
         raise TypeError(f"{argument} must be an instance, got the class {cfg.__name__}: pass {cfg.__name__}(...)")
     name = getattr(cfg, "time_dist_type", None)
-    needed = _NEEDED.get(name, _REQUIRED) if isinstance(name, str) else _REQUIRED
+    needed = (*_REQUIRED, *(DISTRIBUTIONS[name].uses if isinstance(name, str) and name in DISTRIBUTIONS else ()))
     # Fields that the distribution does not use are looked up only among the attributes of the object itself, because
     # the lookup of an attribute that a pydantic model lacks takes 2 us.
     own = _FIELDS if is_traced() else getattr(cfg, "__dict__", ())
     given: dict[str, Any] = {}
     for field in _FIELDS:
         if field in needed or field in own or field == "truncate":
-            value = getattr(cfg, field, _MISSING)
-            if value is _MISSING and field in needed:
+            value = getattr(cfg, field, _MISSING if field in needed else None)
+            if value is _MISSING:
                 raise _no_config(cfg, argument, field, name)
-            if field in needed or (value is not None and value is not _MISSING):
+            if value is not None or field in needed:
                 given[field] = value
     if given.get("t_list") is not None:
         given["t_list"] = checked_t_list(given["t_list"])

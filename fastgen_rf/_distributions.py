@@ -298,8 +298,6 @@ def _mills(x: Any) -> Any:
 
 def _left(x: float, width: float) -> Any:
     """Upper tail of the standard normal distribution at x + width divided by that at x, for x >= 20."""
-    if width == math.inf:
-        return 0.0
     return math.exp(-x * width - width * width / 2) * _mills(x + width) / _mills(x)
 
 

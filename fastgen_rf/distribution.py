@@ -30,9 +30,7 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     Parameters
     ----------
     u : float or real floating array of any shape
-        Probabilities in [0, 1]. Arrays are clipped to [0, 1], and so are floats within 1e-12 of it. An array must be
-        one of NumPy, PyTorch, JAX or CuPy, because other namespaces have no special functions, and its device must
-        have float64.
+        Probabilities in [0, 1]. Arrays are clipped to [0, 1], and so are floats within 1e-12 of it.
     cfg : SampleTimestepConfig
         Timestep distribution, as in :func:`sample_timesteps`. Static under ``jax.jit``.
 
@@ -45,8 +43,8 @@ def timestep_quantile(u: TimeT, cfg: TimestepConfig) -> TimeT:
     Raises
     ------
     TypeError
-        If u is neither a float nor a real floating array, its framework has no special functions, its device has no
-        float64, or cfg lacks an attribute.
+        If u is neither a float nor a real floating array, its framework is not NumPy, PyTorch, JAX or CuPy (others have
+        no special functions), its device has no float64, or cfg lacks an attribute.
     ValueError
         If u is a float outside [0, 1], a field of cfg is out of range, or u's dtype has no value in
         ``[min_t, max_t]``.
@@ -100,7 +98,7 @@ def timestep_density(t: TimeT, cfg: TimestepConfig) -> TimeT:
     Parameters
     ----------
     t : float or real floating array of any shape
-        Time. The device of an array must have float64.
+        Time.
     cfg : SampleTimestepConfig
         Timestep distribution, as in :func:`sample_timesteps`. Static under ``jax.jit``.
 

@@ -22,8 +22,7 @@ def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
     """Shift times towards noise: ``shift t / (1 + (shift - 1) t)``.
 
     The map keeps 0 and 1 in place and multiplies the odds ``t / (1 - t)`` by shift (SD3, arXiv:2403.03206, section
-    5.3.2). Shifts compose: a shift by b and then by a is a shift by ``a b``, and a shift by ``1 / a`` undoes a shift by
-    a. Computed in float64 and rounded once.
+    5.3.2). Shifts compose: a shift by b and then by a is a shift by ``a b``, and a shift by ``1 / a`` undoes one by a.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def shift_timesteps(t: TimeT, shift: float | Array) -> TimeT:
     Returns
     -------
     float or array, the shape of t
-        Shifted times in t's dtype, rounded to nearest.
+        Shifted times in t's dtype, computed in float64 and rounded once.
 
     Raises
     ------

@@ -63,8 +63,7 @@ def sample_timesteps(
 ) -> Any:
     """Sample n training timesteps from the distribution that cfg describes: ``t = Q(U)``, with U uniform on (0, 1).
 
-    The framework's own generator draws U in float64 on its own device. The result is rounded to the nearest value of
-    dtype inside ``[min_t, max_t]``.
+    The framework's own generator draws U in float64 on its own device.
 
     Parameters
     ----------
@@ -78,8 +77,7 @@ def sample_timesteps(
         required and consumed once; a ``cupy.random.Generator``, ``RandomState`` or None; a ``numpy.random.Generator``,
         or None for fresh entropy with ``xp=numpy``. An int seeds a fresh generator for this call. A NumPy generator
         with another framework's xp, device or dtype draws on the host and moves the result, which synchronizes. It
-        gives the same stream on every framework. In a function that JAX traces it is a TypeError, because it would be
-        read only once.
+        gives the same stream on every framework.
     xp : namespace, optional
         ``numpy``, ``torch``, ``jax.numpy``, ``cupy`` or another array API namespace. Needed only if rng, device and
         dtype do not identify the framework.
@@ -97,13 +95,14 @@ def sample_timesteps(
     Returns
     -------
     array, shape (n,) or n
-        Timesteps that lie in ``[min_t, max_t]`` exactly, in every dtype.
+        Timesteps, rounded to the nearest value of dtype that lies in ``[min_t, max_t]`` exactly.
 
     Raises
     ------
     TypeError
         If n is neither an integer nor a tuple of integers, stratified is not a bool, cfg lacks an attribute, rng, xp,
-        device and dtype identify no framework or two, or rng is a NumPy generator in a function that JAX traces.
+        device and dtype identify no framework or two, or rng is a NumPy generator in a function that JAX traces, where
+        it would be read only once.
     ValueError
         If n is negative, a field of cfg is out of range, rng and device disagree, or dtype has no value in
         ``[min_t, max_t]``.

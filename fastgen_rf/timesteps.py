@@ -95,7 +95,7 @@ def sample_timesteps(
     Returns
     -------
     array, shape (n,) or n
-        Timesteps, rounded to the nearest value of dtype that lies in ``[min_t, max_t]`` exactly.
+        Timesteps, each rounded to the nearest value of dtype that lies in ``[min_t, max_t]``.
 
     Raises
     ------

@@ -14,25 +14,27 @@ from typing import Any
 
 import torch
 
+# Arrays of up to this number of elements are one block, because a second one would cost more than the cache saves.
+WHOLE = 2**19
+_of_thread = threading.local()
 
-class Scratch(threading.local):
-    """Two float64 tensors that a thread keeps from call to call, because new memory costs page faults."""
 
-    tensors: Any = None
+@contextmanager
+def scratch_tensors() -> Iterator[Any]:
+    """Lend two float64 tensors of ``WHOLE`` elements to one call. A call in the middle of this one makes its own.
 
-    @contextmanager
-    def taken(self, size: int) -> Iterator[Any]:
-        """Lend tensors of ``size`` elements to one call. A call in the middle of this one makes its own."""
-        kept, self.tensors = self.tensors, None
-        if kept is None:
-            # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
-            # A tensor that is made in inference mode could not be written to outside of it.
-            with torch.inference_mode(False):
-                kept = torch.empty((2, size), dtype=torch.float64, device="cpu").unbind()
-        try:
-            yield kept
-        finally:
-            self.tensors = kept
+    A thread keeps them from call to call, because new memory costs page faults.
+    """
+    tensors = _of_thread.__dict__.pop("tensors", None)
+    if tensors is None:
+        # Two tensors instead of one with two rows: Tensor.__iter__ would take several microseconds in each call.
+        # A tensor that is made in inference mode could not be written to outside of it.
+        with torch.inference_mode(False):
+            tensors = torch.empty((2, WHOLE), dtype=torch.float64, device="cpu").unbind()
+    try:
+        yield tensors
+    finally:
+        _of_thread.tensors = tensors
 
 
 class InPlace:

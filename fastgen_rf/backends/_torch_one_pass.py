@@ -17,13 +17,11 @@ from fastgen_rf.arithmetic._blocks import blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._standard import with_trailing_axes
-from fastgen_rf.backends._torch_inplace import Scratch, loaded
-from fastgen_rf.backends._torch_tensors import OPS, leading, memory_order, permuted, savable, summed, widened
+from fastgen_rf.backends._torch_inplace import WHOLE, loaded, scratch_tensors
+from fastgen_rf.backends._torch_tensors import OPS, summed, widened
 
 # Elements of a block. Two float64 scratch blocks of 2 MiB stay in the cache.
 _BLOCK = 2**18
-# Arrays of up to this number of elements are one block, because a second one would cost more than the cache saves.
-_WHOLE = 2**19
 # Below this number of elements the plain expression is as fast.
 LEAST = 2**18
 # Elements from which a kernel pays on a GPU if gradients are recorded. With gradients of both arrays, a call through
@@ -49,7 +47,7 @@ def evaluate(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtyp
         times = torch.broadcast_tensors(*[widened(t, first.ndim) for t in times])  # type: ignore[no-untyped-call]
     if recorded:
         # Even under a dispatch mode: the saved times must be copies that nobody modifies before the backward pass.
-        times = [t if type(t) is float else widened(t, first.ndim, copy=True) for t in times]
+        times = [widened(t, first.ndim, copy=True) for t in times]
         return _OnePass.apply(formula, dtype, len(arrays), *arrays, *times)  # type: ignore[no-untyped-call]
     return _dispatch(formula, arrays, times, dtype)
 
@@ -64,15 +62,15 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
         return _in_one_kernel(formula, arrays, times, dtype)
     wide = [widened(t, first.ndim) for t in times]
     ops = FLOATS if isinstance(wide[0], float) else OPS
-    with _kept.taken(_WHOLE) as scratch:
-        if first.numel() <= _WHOLE:
+    with scratch_tensors() as scratch:
+        if first.numel() <= WHOLE:
             strides = first.stride()
             loads = [loaded(array, held, strides) for array, held in zip(arrays, scratch, strict=False)]
             return formula.function(*loads, *wide, ops).values.to(dtype=dtype, copy=True)
         out = torch.empty_like(first, dtype=dtype)
-        order = memory_order(first)
-        *blocked, target = permuted(order, *arrays, out)
-        wide = permuted(order, *wide)
+        order = _memory_order(first)
+        *blocked, target = _permuted(order, *arrays, out)
+        wide = _permuted(order, *wide)
         for index in blocks(target.shape, _BLOCK):
             loads = [loaded(array[index], held) for array, held in zip(blocked, scratch, strict=False)]
             target[index] = formula.function(*loads, *[part(t, index) for t in wide], ops).values
@@ -81,25 +79,20 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
 
 def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any, recorded: bool) -> Any:
     """Evaluate ``formula`` by tensor operations. Autograd saves copies of the times and of inference tensors."""
-    first = arrays[0]
-    rank, wide, ops, promotes = first.ndim, [], FLOATS, False
-    for t in times:
-        if type(t) is not float:
-            promotes = promotes or t.ndim > 0
-            t, ops = widened(t, rank, copy=recorded), OPS
-        elif not first.is_cpu:
-            # CUDA would multiply by the reciprocal of a number.
-            t, ops = first.new_full((), t, dtype=torch.float64), OPS
-        wide.append(t)
-    operands = list(arrays)
-    # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8.
-    promotes = promotes and first.dtype.itemsize > 1 and not (recorded and first.is_inference())
+    first, ops, promotes = arrays[0], FLOATS, False
+    if type(times[0]) is not float:
+        ops = OPS
+        # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8.
+        promotes = first.ndim > 0 and first.dtype.itemsize > 1
+        times = [widened(t, first.ndim, copy=recorded) for t in times]
+    elif not first.is_cpu:
+        # CUDA would multiply by the reciprocal of a number.
+        ops, times = OPS, [first.new_full((), t, dtype=torch.float64) for t in times]
+    operands = [_savable(array) for array in arrays] if recorded else list(arrays)
     for place in range(int(promotes), len(operands)):
-        # Autograd can save only a copy of an inference tensor.
-        copied = recorded and operands[place].is_inference()
-        operands[place] = operands[place].to(torch.float64, copy=True) if copied else operands[place].double()
+        operands[place] = operands[place].double()
     # A keyword dtype takes half the time of a positional one.
-    return formula.function(*operands, *wide, ops).to(dtype=dtype)
+    return formula.function(*operands, *times, ops).to(dtype=dtype)
 
 
 def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
@@ -111,15 +104,15 @@ def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
     inner = first.numel()
     runs = times
     if type(times[0]) is not float:
-        order: Any = memory_order(first)
-        lead = max(leading(t, order) for t in times)
-        copies = math.prod(first.shape[axis] for axis in order[:lead])
-        inner //= copies
-        sizes = [first.shape[axis] if place < lead else 1 for place, axis in enumerate(order)]
+        order: Any = _memory_order(first)
+        # Two times have one shape.
+        sizes = _run_sizes(times[0], first, order)
+        inner //= math.prod(sizes)
+        expanded = sizes + [1] * (first.ndim - len(sizes))
         runs = [
             t
-            if t.is_contiguous() and t.numel() == copies and (lead <= 1 or first.is_contiguous())
-            else with_trailing_axes(t, first.ndim).permute(order).expand(sizes).contiguous()
+            if t.is_contiguous() and _in_runs(t, first, sizes)
+            else with_trailing_axes(t, first.ndim).permute(order).expand(expanded).contiguous()
             for t in times
         ]
     try:
@@ -156,7 +149,7 @@ def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int]
         and first.layout is torch.strided
         and all(array.stride() == first.stride() for array in arrays[1:])
         and not internals.follows(*arrays, *times)
-        and (order := order or memory_order(first)) is not None
+        and (order := order or _memory_order(first)) is not None
         and (kind not in _FUSED_ON or _fits_one_kernel(arrays, times, order))
     )
 
@@ -170,11 +163,9 @@ def _fits_one_kernel(arrays: Sequence[Any], times: Sequence[Any], order: list[in
     tensors = [x for x in (*arrays, *times) if type(x) is not float]
     if any(x.dtype not in _KERNEL_DTYPES or x.is_neg() or internals.is_zero_tensor(x) for x in tensors):
         return False
-    for t in times:
-        if type(t) is float:
-            continue
-        copies = math.prod(like.shape[axis] for axis in order[: leading(t, order)])
-        if copies != t.numel() and 8 * copies > like.numel():
+    for t in tensors[len(arrays) :]:
+        runs = math.prod(_run_sizes(t, like, order))
+        if runs != t.numel() and 8 * runs > like.numel():
             return False
     return like.numel() > 0 and _has_kernels(like.device)
 
@@ -198,7 +189,55 @@ def _has_kernels(device: torch.device) -> bool:
 _PLAIN = (float, torch.Tensor, torch.nn.Parameter)
 
 
-_kept = Scratch()
+# Memory layout
+
+
+def _memory_order(array: Any) -> list[int] | None:
+    """Axes of a dense tensor from outermost to innermost in memory; None if the tensor has gaps or overlaps.
+
+    The result is also None if the stride of a singleton axis is unusual, because operations of PyTorch change it.
+    """
+    order = list(range(array.ndim))
+    strides = array.stride()
+    if not array.is_contiguous():
+        order.sort(key=strides.__getitem__, reverse=True)
+    expected = 1
+    for axis in reversed(order):
+        if strides[axis] != expected:
+            return None
+        expected *= array.shape[axis]
+    return order
+
+
+def _run_sizes(t: Any, like: Any, order: Any) -> list[int]:
+    """Sizes of the outermost axes of ``like``, in the order of memory, that include all axes along which t varies.
+
+    Their product is the number of runs in memory of elements that share a time.
+    """
+    count = len(order)
+    while count and (order[count - 1] >= t.ndim or t.shape[order[count - 1]] == 1):
+        count -= 1
+    return [like.shape[axis] for axis in order[:count]]
+
+
+def _in_runs(t: Any, like: Any, sizes: list[int]) -> bool:
+    """Whether ``t`` has one element for each run, in the order of the runs."""
+    return t.numel() == math.prod(sizes) and (len(sizes) <= 1 or like.is_contiguous())
+
+
+def _permuted(order: Any, *arrays: Any) -> list[Any]:
+    if order == list(range(len(order))):
+        # Nearly every call ends here. Six views in a backward pass would take 10 us.
+        return list(arrays)
+    return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+
+
+# Gradients
+
+
+def _savable(array: Any) -> Any:
+    """A tensor that autograd can save: a copy of an inference tensor."""
+    return array.clone() if array.is_inference() else array
 
 
 class _OnePass(torch.autograd.Function):
@@ -215,12 +254,12 @@ class _OnePass(torch.autograd.Function):
         arrays, times = operands[:count], operands[count:]
         needs = ctx.needs_input_grad[3:]
         ctx.formula = formula
-        ctx.times = [t if type(t) is float else None for t in times]
+        ctx.numbers = [t for t in times if type(t) is float]
         ctx.dtypes = [array.dtype if needed else None for array, needed in zip(arrays, needs, strict=False)]
         ctx.time_needs = needs[count:]
         moving = [any(ctx.time_needs) and constant is None for constant in formula.constants]
-        kept = [array if moves else None for array, moves in zip(arrays, moving, strict=True)]
-        ctx.save_for_backward(*(savable(x) for x in (*kept, *times)))
+        kept = [_savable(array) if moves else None for array, moves in zip(arrays, moving, strict=True)]
+        ctx.save_for_backward(*kept, *(() if ctx.numbers else times))
         return _dispatch(formula, arrays, times, dtype)
 
     @staticmethod
@@ -230,8 +269,8 @@ class _OnePass(torch.autograd.Function):
         # Read once: under a checkpoint, each access recomputes the forward pass.
         saved = ctx.saved_tensors
         arrays = saved[:count]
-        times = [number if t is None else t for t, number in zip(saved[count:], ctx.times, strict=True)]
-        dense = memory_order(grad) is not None
+        times = ctx.numbers or saved[count:]
+        dense = _memory_order(grad) is not None
         # Where the coefficient is 1, the incoming gradient itself is the result.
         passed = [dense and a == 1 and d == grad.dtype for a, d in zip(formula.constants, ctx.dtypes, strict=True)]
         dtypes = [None if as_is else dtype for dtype, as_is in zip(ctx.dtypes, passed, strict=True)]
@@ -244,7 +283,7 @@ class _OnePass(torch.autograd.Function):
         in_blocks = (
             not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not internals.in_dispatch_mode()
         )
-        if in_blocks and _fits_one_pass((grad,), times, memory_order(like)):
+        if in_blocks and _fits_one_pass((grad,), times, _memory_order(like)):
             gradients, sums = _backward_in_blocks(formula, grad, like, arrays, times, dtypes)
         else:
             gradients = [
@@ -264,9 +303,13 @@ def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
     """Float64 sums of ``grad * array`` over the axes along which the time repeats; 0.0 for an array that is None."""
     given = [array for array in arrays if array is not None]
     if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not internals.in_dispatch_mode():
-        inner = grad.numel() // t.numel()
+        inner, order = grad.numel() // t.numel(), _memory_order(grad)
         # Short rows would leave most lanes of a kernel idle.
-        if inner >= _LEAST_SUMMED and _fits_one_pass((grad, *given), (t,)) and _repeats_in_runs(t, grad):
+        if (
+            inner >= _LEAST_SUMMED
+            and _fits_one_pass((grad, *given), (t,), order)
+            and _in_runs(t, grad, _run_sizes(t, grad, order))
+        ):
             from fastgen_rf.backends import _triton
 
             try:
@@ -274,24 +317,19 @@ def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
             except Exception as error:  # pragma: no cover  (needs a GPU on which Triton fails)
                 _report_failure(grad, error)
             else:
-                return [0.0 if total is None else total.view(t.shape) for total in sums]
+                return [
+                    0.0 if array is None else total.view(t.shape) for array, total in zip(arrays, sums, strict=False)
+                ]
     return [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
-
-
-def _repeats_in_runs(t: Any, like: Any) -> bool:
-    """Whether each element of a time belongs to one run of elements in memory, in the order of the time."""
-    order: Any = memory_order(like)
-    lead = leading(t, order)
-    return math.prod(like.shape[axis] for axis in order[:lead]) == t.numel() and (lead <= 1 or like.is_contiguous())
 
 
 def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, times: Any, dtypes: Any) -> Any:
     """Return the gradients of the arrays and what ``_sums`` returns, block by block in the layout of ``like``."""
     gradients = [None if dtype is None else torch.empty_like(grad, dtype=dtype) for dtype in dtypes]
     sums = [0.0 if array is None else torch.zeros_like(times[0]) for array in arrays]
-    order = memory_order(like)
-    source, layout, *blocked = permuted(order, grad, like, *times)
-    inputs, outputs, totals = (permuted(order, *those) for those in (arrays, gradients, sums))
+    order = _memory_order(like)
+    source, layout, *blocked = _permuted(order, grad, like, *times)
+    inputs, outputs, totals = (_permuted(order, *those) for those in (arrays, gradients, sums))
     ops = FLOATS if isinstance(times[0], float) else OPS
     count = len(outputs)
     units = [
@@ -299,8 +337,8 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, tim
         for place, output in enumerate(outputs)
         if output is not None
     ]
-    with _kept.taken(_WHOLE) as (one, two):
-        for index in blocks(source.shape, _WHOLE if grad.numel() <= _WHOLE else _BLOCK):
+    with scratch_tensors() as (one, two):
+        for index in blocks(source.shape, WHOLE if grad.numel() <= WHOLE else _BLOCK):
             strides = layout[index].stride()
             block = loaded(source[index], one, strides)
             for array, total in zip(inputs, totals, strict=True):

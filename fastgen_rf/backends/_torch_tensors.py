@@ -1,4 +1,4 @@
-"""Helpers of the PyTorch backend: memory layout, casts, draws, tables, and the operations of formulas.
+"""Helpers of the PyTorch backend: times, sums, devices, tables, and the operations of formulas.
 
 The last part finds out which devices compute in float64.
 """
@@ -6,6 +6,7 @@ The last part finds out which devices compute in float64.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,37 +16,6 @@ from fastgen_rf.arithmetic import Float32, Ops
 from fastgen_rf.arithmetic._blocks import blocks, part
 from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends import _torch_internals as internals
-
-
-def memory_order(array: Any) -> list[int] | None:
-    """Axes of a dense tensor from outermost to innermost in memory; None if the tensor has gaps or overlaps.
-
-    The result is also None if the stride of a singleton axis is unusual, because operations of PyTorch change it.
-    """
-    order = list(range(array.ndim))
-    strides = array.stride()
-    if not array.is_contiguous():
-        order.sort(key=strides.__getitem__, reverse=True)
-    expected = 1
-    for axis in reversed(order):
-        if strides[axis] != expected:
-            return None
-        expected *= array.shape[axis]
-    return order
-
-
-def leading(t: Any, order: list[int]) -> int:
-    """Number of outermost axes, in the order of memory, that include all axes along which t varies."""
-    lead = len(order)
-    while lead and (order[lead - 1] >= t.ndim or t.shape[order[lead - 1]] == 1):
-        lead -= 1
-    return lead
-
-
-def cast(array: Any, dtype: torch.dtype) -> Any:
-    """An array in ``dtype``; itself if it is already."""
-    # A call of ``to`` that does nothing takes 0.7 us, and one without the name ``dtype=`` 0.5 us longer.
-    return array if array.dtype == dtype else array.to(dtype=dtype)
 
 
 def widened(t: Any, rank: int, copy: bool = False) -> Any:
@@ -60,39 +30,23 @@ def widened(t: Any, rank: int, copy: bool = False) -> Any:
     return wide.reshape(*t.shape, *(1,) * missing)
 
 
-def placed(t: Any, device: torch.device) -> Any:
-    """Move a 0-d time from the CPU to ``device`` as the argument of a kernel, without a copy that would wait."""
-    if t.device == device:
-        return t
-    return torch.ones((), dtype=torch.float64, device=device) * t.reshape(()).double()
+def matched(times: Sequence[Any], device: torch.device) -> list[Any]:
+    """Python floats, or tensors on ``device``.
 
-
-def savable(array: Any) -> Any:
-    """A tensor that autograd can save: a copy of an inference tensor; None for a float."""
-    if array is None or isinstance(array, float):
-        return None
-    return array.clone() if array.is_inference() else array
-
-
-def matched(t: Any, t_next: Any, device: torch.device) -> list[Any]:
-    """Two Python floats, or two tensors on ``device``.
-
-    A number next to a tensor becomes a tensor, because PyTorch divides a number by a tensor, and on CUDA also a tensor
-    by a number, with two roundings.
+    A 0-d tensor moves from the CPU as the argument of a kernel, without a copy that would wait. A number next to a
+    tensor becomes a tensor, because PyTorch divides a number by a tensor, and on CUDA also a tensor by a number, with
+    two roundings.
     """
-    t, t_next = [time if isinstance(time, float) else placed(time, device) for time in (t, t_next)]
-    if isinstance(t, float) and not isinstance(t_next, float):
-        t = torch.full_like(t_next, t, dtype=torch.float64)
-    elif isinstance(t_next, float) and not isinstance(t, float):
-        t_next = torch.full_like(t, t_next, dtype=torch.float64)
-    return [t, t_next]
-
-
-def permuted(order: Any, *arrays: Any) -> list[Any]:
-    if order == list(range(len(order))):
-        # Nearly every call ends here. Six views in a backward pass would take 10 us.
-        return list(arrays)
-    return [a.permute(order) if isinstance(a, torch.Tensor) else a for a in arrays]
+    moved = [
+        t
+        if isinstance(t, float) or t.device == device
+        else torch.ones((), dtype=torch.float64, device=device) * t.reshape(()).double()
+        for t in times
+    ]
+    tensors = [t for t in moved if not isinstance(t, float)]
+    return [
+        torch.full_like(tensors[0], t, dtype=torch.float64) if isinstance(t, float) and tensors else t for t in moved
+    ]
 
 
 # Number of elements that a sum on an accelerator takes at a time. This limits float64 temporaries to 32 MiB.
@@ -135,18 +89,16 @@ _KEEPS_TABLES = ("cuda",)
 
 
 def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
-    """Tensor of ``values`` on ``device``. An accelerator gets no copy from the host, which would wait for it."""
+    """Tensor of ``values`` on ``device``, kept from call to call, because making one of 4 numbers takes 2.5 us."""
     if torch.compiler.is_compiling():
         # A compiled program keeps the tensor as a constant on its device.
         return torch.tensor(values, dtype=dtype, device=device)
-    watched = internals.in_dispatch_mode() or internals.in_transform()
-    if device.type == "cpu":
-        # Making a tensor of 4 numbers takes 2.5 us, so the tensor is kept.
-        return torch.tensor(values, dtype=dtype, device=device) if watched else _kept_table(values, dtype, device, None)
-    # A CUDA graph owns its table: a table that is dropped from this cache could not be read by a later replay.
-    if device.type not in _KEEPS_TABLES or watched or torch.cuda.is_current_stream_capturing():
-        return _filled(values, dtype, device)
-    return _kept_table(values, dtype, device, torch.cuda.current_stream(device))
+    has_streams = device.type in _KEEPS_TABLES
+    # A CUDA graph owns its table: a table that is dropped from the cache could not be read by a later replay.
+    keeps = not torch.cuda.is_current_stream_capturing() if has_streams else device.type == "cpu"
+    if not keeps or internals.in_dispatch_mode() or internals.in_transform():
+        return _new_table(values, dtype, device)
+    return _kept_table(values, dtype, device, torch.cuda.current_stream(device) if has_streams else None)
 
 
 @functools.lru_cache
@@ -154,11 +106,13 @@ def _kept_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.dev
     """Tensor of ``values``, for one stream: another one might read it before it is filled."""
     # A tensor that is made in inference mode would be an inference tensor in every later call.
     with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype) if device.type == "cpu" else _filled(values, dtype, device)
+        return _new_table(values, dtype, device)
 
 
-def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
-    """Tensor of ``values``, each of them an argument of a kernel, which a CUDA graph can capture."""
+def _new_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensor of ``values``. For an accelerator, each of them is the argument of a kernel, which a graph can capture."""
+    if device.type == "cpu":
+        return torch.tensor(values, dtype=dtype, device=device)
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 

@@ -43,11 +43,6 @@ def _sqrt(value):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _divide(value, divisor):  # type: ignore[no-untyped-def]
-    return value / divisor
-
-
-@triton.jit
 def _divide_by_number(value, divisor):  # type: ignore[no-untyped-def]
     """Divide a block by one number: a reciprocal for the block, then a product and two fmas for each element.
 
@@ -96,7 +91,7 @@ def {name}({parameters}, out, n, inner):
     tl.store(out + start + lane, value.to({rounded}).to(out.dtype.element_ty), mask=inside)
 """
 _READ = {  # an array, and the forms of a time
-    "element": "{0} = tl.load({0} + start + lane, mask=inside).to(tl.float64)",
+    "array": "{0} = tl.load({0} + start + lane, mask=inside).to(tl.float64)",
     "row": "{0} = tl.load({0} + row).to(tl.float64)",
     "many rows": "{0} = tl.load({0} + row, mask=inside).to(tl.float64)",
     "number": "{0} = {0}.to(tl.int64).to(tl.float64, bitcast=True)",
@@ -107,19 +102,21 @@ _READ = {  # an array, and the forms of a time
 def _kernel(formula: Formula, form: str, wide: bool) -> Any:
     """Make the kernel of ``formula`` for times of a form, with a float64 result if ``wide``.
 
-    Each block has one time ("row" or, by its bits, "number"), a time for each of its rows ("many rows") or for each of
-    its elements ("element").
+    Each block has one time ("row" or, by its bits, "number") or a time for each of its rows ("many rows").
     """
     arrays, times = ARRAYS[: len(formula.constants)], TIMES[: formula.times]
     one_time = form in ("row", "number")
-    reads = [_READ["element"].format(name) for name in arrays] + [_READ[form].format(name) for name in times]
+    reads = [_READ["array"].format(name) for name in arrays] + [_READ[form].format(name) for name in times]
+    expression = ast.parse(source(formula))
+    if one_time and not wide:
+        expression = _DivisionsAsCalls().visit(expression)
     name = f"fastgen_rf_{formula.name}"
     text = _KERNEL.format(
         name=name,
         parameters=", ".join([*arrays, *(t + ": tl.int64" if form == "number" else t for t in times)]),
         block=_BLOCK,
         operands="\n".join(f"    {read}" for read in reads),
-        expression=ast.unparse(_DivisionsAsCalls().visit(ast.parse(source(formula)))),
+        expression=ast.unparse(expression),
         rounded="tl.float64" if wide else "tl.float32",  # as torch rounds: to 16 bits by way of float32
     )
     scope: dict[str, Any] = {
@@ -128,7 +125,7 @@ def _kernel(formula: Formula, form: str, wide: bool) -> Any:
         "block": _block_of_row if one_time else _block_of_many_rows,
         "maximum": _maximum,
         "sqrt": _sqrt,
-        "divide": _divide_by_number if one_time and not wide else _divide,
+        "divide": _divide_by_number,
     }
     # Triton reads a function's source from its file, and finds this one as it finds a cell of a notebook.
     file = f"<{name} {hash(text)}>"
@@ -192,9 +189,9 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
     if run is not None:  # pragma: no cover  (the interpreter compiles nothing)
         run(*arguments)
         return
-    form, blocks = "number" if numbers else "row", n // inner * _count_blocks(inner)
+    form, blocks = "number" if numbers else "row", n // inner * triton.cdiv(inner, _BLOCK)
     if inner < min(n, _BLOCK):
-        form, blocks = "element" if inner == 1 else "many rows", _count_blocks(n)
+        form, blocks = "many rows", triton.cdiv(n, _BLOCK)
     compiled = _kernel(formula, form, out.dtype == torch.float64)[(blocks, 1, 1)](*arguments, **_OPTIONS)
     # A program may use any number of sizes.
     if len(_compiled) == _MOST_COMPILED:  # pragma: no cover  (the interpreter compiles nothing)
@@ -229,21 +226,16 @@ _MOST_COMPILED = 4096
 _compiled: dict[Any, Any] = {}
 
 
-def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> list[Any]:
-    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64, for each array that is not None.
+def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> Any:
+    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64; without a value for an array of None.
 
     ``grad`` and the one or two arrays are dense tensors of one layout. A kernel sums blocks, torch the sums of blocks.
     """
     kernel: Any = _sum_products
     first, second = (*arrays, None)[:2]
-    per_row = _count_blocks(inner)
+    per_row = triton.cdiv(inner, _BLOCK)
     rows = grad.numel() // inner
     sums = torch.empty((2, rows, per_row), dtype=torch.float64, device=grad.device)
     with torch.cuda.device_of(grad):  # type: ignore[no-untyped-call]  # where Triton launches
         kernel[(rows * per_row,)](grad, first, second, sums, inner, BLOCK=_BLOCK, **_OPTIONS)
-    totals = sums.sum(-1)
-    return [None if array is None else totals[place] for place, array in enumerate(arrays)]
-
-
-def _count_blocks(n: int) -> int:
-    return -(-n // _BLOCK)
+    return sums.sum(-1)

@@ -1,8 +1,8 @@
 """Every look at PyTorch's private names: who else follows the operations on a tensor, and how sizes are compared.
 
-Nothing here computes. The names may disappear with any release of PyTorch, so none of them is needed: in place of a
-missing name stands a function that returns True. The answer is then "yes, something follows the operations", and plain
-tensor operations do the work. They are slower, and right under everything.
+The names may disappear with any release of PyTorch, so none of them is needed: in place of a missing name stands a
+function that returns True. The answer is then "yes, something follows the operations", and plain tensor operations do
+the work. They are slower, and right under everything.
 """
 
 from __future__ import annotations

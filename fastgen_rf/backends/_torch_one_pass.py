@@ -22,7 +22,7 @@ from fastgen_rf.backends._torch_tensors import OPS, summed, widened
 
 # Elements of a block. Two float64 scratch blocks of 2 MiB stay in the cache.
 _BLOCK = 2**18
-# Below this number of elements the plain expression is as fast.
+# On the CPU, the plain expression is as fast below this number of elements.
 LEAST = 2**18
 # Elements from which a kernel pays on a GPU if gradients are recorded. With gradients of both arrays, a call through
 # the kernel takes 177 us of Python time, and the operations of autograd take 67 us (measured on a CPU, with a launch
@@ -36,7 +36,10 @@ _KERNEL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def evaluate(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dtype: Any) -> Any:
-    """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations."""
+    """Evaluate ``formula`` in one pass over memory where that applies, otherwise by tensor operations.
+
+    The arrays are not on the CPU, or have at least ``LEAST`` elements.
+    """
     first = arrays[0]
     recorded = torch.is_grad_enabled() and any(type(x) is not float and x.requires_grad for x in (*arrays, *times))
     small = recorded and first.device.type in _FUSED_ON and first.numel() < _LEAST_RECORDED
@@ -139,12 +142,12 @@ def _report_failure(tensor: Any, error: Exception) -> None:
 def _fits_one_pass(arrays: Sequence[Any], times: Sequence[Any], order: list[int] | None = None) -> bool:
     """Whether one pass applies: tensors of one dense layout that nothing but autograd and modes watches.
 
-    It applies to large tensors on the CPU and to all tensors on CUDA that a kernel can read.
+    On CUDA, a kernel must be able to read them.
     """
     first = arrays[0]
     kind = first.device.type
     return bool(
-        (kind in _FUSED_ON or (kind == "cpu" and first.numel() >= LEAST))
+        kind in ("cpu", *_FUSED_ON)
         and all(type(x) in _PLAIN for x in (*arrays, *times))
         and first.layout is torch.strided
         and all(array.stride() == first.stride() for array in arrays[1:])
@@ -270,27 +273,25 @@ class _OnePass(torch.autograd.Function):
         saved = ctx.saved_tensors
         arrays = saved[:count]
         times = ctx.numbers or saved[count:]
-        dense = _memory_order(grad) is not None
+        dense, fused = _memory_order(grad) is not None, grad.device.type in _FUSED_ON
         # Where the coefficient is 1, the incoming gradient itself is the result.
         passed = [dense and a == 1 and d == grad.dtype for a, d in zip(formula.constants, ctx.dtypes, strict=True)]
         dtypes = [None if as_is else dtype for dtype, as_is in zip(ctx.dtypes, passed, strict=True)]
-        if not dense and grad.device.type in _FUSED_ON:
+        if fused and not dense:
             # A kernel reads dense memory only. This takes one more array, in place of several in float64.
             grad = grad.clone()
         # A sum expands its gradient with strides of 0. The meta tensor has the dense layout of the result, and takes
         # no memory.
         like = grad if dense else torch.empty_like(grad, device="meta")
-        in_blocks = (
-            not torch.is_grad_enabled() and grad.device.type not in _FUSED_ON and not internals.in_dispatch_mode()
-        )
-        if in_blocks and _fits_one_pass((grad,), times, _memory_order(like)):
+        unseen = not torch.is_grad_enabled() and not internals.in_dispatch_mode()
+        if unseen and not fused and _fits_one_pass((grad,), times, _memory_order(like)):
             gradients, sums = _backward_in_blocks(formula, grad, like, arrays, times, dtypes)
         else:
             gradients = [
                 None if dtype is None else evaluate(gradient(formula, place), (grad,), times, dtype)
                 for place, dtype in enumerate(dtypes)
             ]
-            sums = _sums(grad, arrays, times[0])
+            sums = _sums(grad, arrays, times[0], in_kernel=unseen and fused)
         of_arrays = [grad if as_is else x for x, as_is in zip(gradients, passed, strict=True)]
         of_times = [
             _time_gradient(formula, sums, times, place) if needed else None
@@ -299,27 +300,25 @@ class _OnePass(torch.autograd.Function):
         return None, None, None, *of_arrays, *of_times
 
 
-def _sums(grad: Any, arrays: Any, t: Any) -> list[Any]:
+def _sums(grad: Any, arrays: Any, t: Any, in_kernel: bool) -> list[Any]:
     """Float64 sums of ``grad * array`` over the axes along which the time repeats; 0.0 for an array that is None."""
     given = [array for array in arrays if array is not None]
-    if given and grad.device.type in _FUSED_ON and not torch.is_grad_enabled() and not internals.in_dispatch_mode():
-        inner, order = grad.numel() // t.numel(), _memory_order(grad)
+    if (
+        in_kernel
+        and given
         # Short rows would leave most lanes of a kernel idle.
-        if (
-            inner >= _LEAST_SUMMED
-            and _fits_one_pass((grad, *given), (t,), order)
-            and _in_runs(t, grad, _run_sizes(t, grad, order))
-        ):
-            from fastgen_rf.backends import _triton
+        and (inner := grad.numel() // t.numel()) >= _LEAST_SUMMED
+        and _fits_one_pass((grad, *given), (t,), order := _memory_order(grad))
+        and _in_runs(t, grad, _run_sizes(t, grad, order))
+    ):
+        from fastgen_rf.backends import _triton
 
-            try:
-                sums = _triton.sum_products(grad, arrays, inner)
-            except Exception as error:  # pragma: no cover  (needs a GPU on which Triton fails)
-                _report_failure(grad, error)
-            else:
-                return [
-                    0.0 if array is None else total.view(t.shape) for array, total in zip(arrays, sums, strict=False)
-                ]
+        try:
+            sums = _triton.sum_products(grad, arrays, inner).view(2, *t.shape)
+        except Exception as error:  # pragma: no cover  (needs a GPU on which Triton fails)
+            _report_failure(grad, error)
+        else:
+            return [0.0 if array is None else total for array, total in zip(arrays, sums, strict=False)]
     return [0.0 if array is None else summed(grad, array, t.shape) for array in arrays]
 
 
@@ -331,28 +330,22 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, tim
     source, layout, *blocked = _permuted(order, grad, like, *times)
     inputs, outputs, totals = (_permuted(order, *those) for those in (arrays, gradients, sums))
     ops = FLOATS if isinstance(times[0], float) else OPS
-    count = len(outputs)
-    units = [
-        ([float(at == place) for at in range(count)], output)
-        for place, output in enumerate(outputs)
-        if output is not None
-    ]
+    coefficients = [(gradient(formula, place).function, x) for place, x in enumerate(outputs) if x is not None]
     with scratch_tensors() as (one, two):
         for index in blocks(source.shape, WHOLE if grad.numel() <= WHOLE else _BLOCK):
             strides = layout[index].stride()
-            block = loaded(source[index], one, strides)
+            wide = loaded(source[index], one, strides).values
             for array, total in zip(inputs, totals, strict=True):
                 if array is not None:
-                    product = loaded(array[index], two, strides) * block.values
+                    product = loaded(array[index], two, strides) * wide
                     here = part(total, index)
                     here += product.values.sum_to_size(here.shape)
-            wide = block.values
             here_times = [part(t, index) for t in blocked]
-            for unit, output in units:
+            for coefficient, output in coefficients:
                 # The last product overwrites the loaded gradient. A product before it goes to the other scratch block,
                 # because loading the gradient a second time would take 3 to 8 % of a call.
-                scaled = wide if output is units[-1][1] else two.as_strided(wide.shape, strides)
-                output[index] = torch.mul(wide, formula.function(*unit, *here_times, ops), out=scaled)
+                scaled = wide if output is coefficients[-1][1] else two.as_strided(wide.shape, strides)
+                output[index] = torch.mul(wide, coefficient(1.0, *here_times, ops), out=scaled)
     return gradients, sums
 
 

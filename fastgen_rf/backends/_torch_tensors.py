@@ -94,9 +94,9 @@ def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -
         # A compiled program keeps the tensor as a constant on its device.
         return torch.tensor(values, dtype=dtype, device=device)
     has_streams = device.type in _KEEPS_TABLES
+    watched = internals.in_dispatch_mode() or internals.in_transform()
     # A CUDA graph owns its table: a table that is dropped from the cache could not be read by a later replay.
-    keeps = not torch.cuda.is_current_stream_capturing() if has_streams else device.type == "cpu"
-    if not keeps or internals.in_dispatch_mode() or internals.in_transform():
+    if watched or (torch.cuda.is_current_stream_capturing() if has_streams else device.type != "cpu"):
         return _new_table(values, dtype, device)
     return _kept_table(values, dtype, device, torch.cuda.current_stream(device) if has_streams else None)
 

@@ -21,6 +21,7 @@ from fastgen_rf.backends._standard import Backend, Draws
 from fastgen_rf.backends._torch_internals import guard_or_true
 from fastgen_rf.backends._torch_tensors import OPS, float32, found_float64, index_of, matched, named_device, table
 
+_CPU = torch.device("cpu")
 # An element of this dtype is two numbers. PyTorch has it since 2.8.
 _PACKED = getattr(torch, "float4_e2m1fn_x2", None)
 
@@ -66,7 +67,7 @@ class TorchBackend(Backend):
         )
 
     def has_float64(self, device: Any) -> bool:
-        return bool(device.type in ("cpu", "cuda", "meta") or found_float64(device))
+        return bool(device == _CPU or device.type in ("cpu", "cuda", "meta") or found_float64(device))
 
     def devices(self) -> list[Any]:
         found = [torch.device("cpu")]

@@ -91,9 +91,12 @@ def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any],
     elif not first.is_cpu:
         # CUDA would multiply by the reciprocal of a number.
         ops, times = OPS, [first.new_full((), t, dtype=torch.float64) for t in times]
-    operands = [_savable(array) for array in arrays] if recorded else list(arrays)
-    for place in range(int(promotes), len(operands)):
-        operands[place] = operands[place].double()
+    operands: list[Any] = []
+    for array in arrays:
+        if recorded and array.is_inference():
+            # Autograd can save only a copy of an inference tensor.
+            array = array.clone()
+        operands.append(array if promotes and not operands else array.double())
     # A keyword dtype takes half the time of a positional one.
     return formula.function(*operands, *times, ops).to(dtype=dtype)
 
@@ -238,11 +241,6 @@ def _permuted(order: Any, *arrays: Any) -> list[Any]:
 # Gradients
 
 
-def _savable(array: Any) -> Any:
-    """A tensor that autograd can save: a copy of an inference tensor."""
-    return array.clone() if array.is_inference() else array
-
-
 class _OnePass(torch.autograd.Function):
     """A formula with a backward pass that is one more pass over memory.
 
@@ -261,7 +259,9 @@ class _OnePass(torch.autograd.Function):
         ctx.dtypes = [array.dtype if needed else None for array, needed in zip(arrays, needs, strict=False)]
         ctx.time_needs = needs[count:]
         moving = [any(ctx.time_needs) and constant is None for constant in formula.constants]
-        kept = [_savable(array) if moves else None for array, moves in zip(arrays, moving, strict=True)]
+        kept = [array if moves else None for array, moves in zip(arrays, moving, strict=True)]
+        # Autograd can save only a copy of an inference tensor.
+        kept = [x.clone() if x is not None and x.is_inference() else x for x in kept]
         ctx.save_for_backward(*kept, *(() if ctx.numbers else times))
         return _dispatch(formula, arrays, times, dtype)
 

@@ -15,8 +15,6 @@ import numpy as np
 WAYS = [(name, take) for name in ("torch", "jax", "array_api_strict") for take in ("eager", "no_float64")]
 WAYS.insert(1, ("torch", "compiled"))
 
-_INTEGERS = {8: np.int64, 4: np.int32, 2: np.int16}
-
 
 def ulps_apart(got: Any, wanted: Any) -> Any:
     """Distance of each element, with both zeros in one place and NaN at distance 0 from NaN alone."""
@@ -29,7 +27,7 @@ def ulps_apart(got: Any, wanted: Any) -> Any:
 
 def _rank(array: Any) -> Any:
     """Position of each number among those of its dtype."""
-    integer = _INTEGERS[array.dtype.itemsize]
+    integer = np.dtype(f"i{array.dtype.itemsize}")
     bits = np.ascontiguousarray(array).view(integer).astype(np.int64)
     return np.where(bits < 0, np.iinfo(integer).min - bits, bits)
 

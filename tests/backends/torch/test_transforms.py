@@ -72,9 +72,7 @@ TRIPLES = [
     *("jvp-jvp-jvp", "grad-jvp-grad", "autograd-autograd-autograd", "autograd-dual-autograd", "dual-grad-vmap"),
     *("dual-autograd-checkpoint", "checkpoint-autograd-jvp", "autograd-checkpoint-vmap"),
 ]
-COMPILED = [
-    *("compile-vmap-grad", "compile-jvp-grad", "autograd-compile-vmap", "autograd-checkpoint-compile"),
-]
+COMPILED = ["compile-vmap-grad", "compile-jvp-grad", "autograd-compile-vmap", "autograd-checkpoint-compile"]
 COPIES = 50_000  # of the columns, for a tensor that is large enough for one pass
 LARGE = [*PAIRS, "autograd-autograd-checkpoint", "autograd-checkpoint-autograd", "vmap-grad-vmap"]
 CASES = [*((each, 1) for each in (*PAIRS, *TRIPLES, *COMPILED)), *((each, COPIES) for each in LARGE)]

@@ -258,6 +258,7 @@ def _random_bits(shape: tuple[Any, ...], stratified: bool, key: Any) -> tuple[An
 def _timesteps(shape: tuple[Any, ...], draws: Draws, dtype: Any, bits: Any, order: Any) -> Any:
     with jax.enable_x64(True):
         high, low = bits.astype(jnp.float64)
+        order = order if order is None else order.astype(jnp.float64)
         times = draws(high * 2.0**-32 + low * 2.0**-64, jnp, jax.scipy.special, order)
         return tuple(t.astype(dtype).reshape(shape) for t in times)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from fractions import Fraction
 from types import SimpleNamespace
@@ -124,7 +125,8 @@ def test_a_square_root_rounds_as_float64_does() -> None:
 
 
 def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes() -> None:
-    tiny = np.outer(2.0 ** -np.arange(45, 61), [1.0, -1.0, 1.5]).ravel()
+    near = np.add.outer([2.0**-47, -(2.0**-47)], [2.0**-50, -(2.0**-50)])
+    tiny = np.append(near, np.outer(2.0 ** -np.arange(45, 61), [1.0, -1.0, 1.5]))
     half, tiny = (x.ravel() for x in np.meshgrid(1 + np.arange(1, 400, 2) * 2.0**-24, tiny))
     assert np.array_equal((triple(half) + triple(tiny)).float32(), (half + tiny).astype(np.float32))
 
@@ -149,18 +151,20 @@ def test_infinities_nan_and_overflow_are_float32s() -> None:
     np.testing.assert_array_equal((infinite * 2.0).float32(), a * 2)
     np.testing.assert_array_equal((infinite + 1.0).float32(), a + 1)
     np.testing.assert_array_equal((infinite - infinite).float32(), a - a)
+    np.testing.assert_array_equal((infinite / 0.5).float32(), a * 2)
     np.testing.assert_array_equal((1.0 / infinite).float32()[:2], 0.0)
 
 
 @every_operation
 def test_an_operation_keeps_within_its_stated_error_if_contracted_too(operate: Any) -> None:
-    a, b = hard_pairs(5)
-    for f32 in (NUMPY, CONTRACTING):
-        parts = operate(triple(a, f32), triple(b, f32)).parts
-        for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-            exact = operate(Fraction(x), Fraction(y))
+    for f32, count in itertools.product((NUMPY, CONTRACTING), (1, 2, 3)):
+        a, b = (triple(values, f32).parts[:count] for values in hard_pairs(5, 700))
+        parts = operate(TripleFloat32(a, f32), TripleFloat32(b, f32)).parts
+        for i in range(5 * 700):
+            x, y = total(a, i), total(b, i)
+            exact = operate(x, y)
             size = max(abs(x), abs(y)) if operate in (operator.add, operator.sub) else abs(exact)
-            assert abs(total(parts, i) - exact) <= BOUNDS[operate] * Fraction(size) / 2**72
+            assert abs(total(parts, i) - exact) <= BOUNDS[operate] * size / 2**72
 
 
 def test_products_of_halves_and_sums_of_two_are_exact() -> None:

@@ -69,10 +69,11 @@ def test_gradients_have_the_layout_that_torch_gives(layout: str) -> None:
 @pytest.mark.parametrize("n", [1, 2**18])
 def test_below_the_least_divisor_the_gradient_of_t_is_that_of_a_constant_divisor(n: int) -> None:
     """eps = (x_t - (1 - t) x0) / max(t, 1e-6)"""
-    x0, x_t = (torch.full((1, n), value, requires_grad=True) for value in (3.0, 5.0))
-    t = torch.zeros(1, requires_grad=True)
-    rf.x0_to_eps(x0, x_t, t).sum().backward()
-    assert [x.grad.double().sum().item() / n for x in (x0, x_t, t)] == pytest.approx([-1e6, 1e6, 3e6])
+    for time, slope in ((0.0, 3e6), (1e-6, -2e12)):  # at t = 1e-6 the divisor is t
+        x0, x_t = (torch.full((1, n), value, requires_grad=True) for value in (3.0, 5.0))
+        t = torch.full((1,), time, dtype=torch.float64, requires_grad=True)
+        rf.x0_to_eps(x0, x_t, t).sum().backward()
+        assert [x.grad.double().sum().item() / n for x in (x0, x_t, t)] == pytest.approx([-1e6, 1e6, slope], rel=1e-5)
 
 
 @both_sizes

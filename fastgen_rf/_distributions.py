@@ -26,8 +26,8 @@ class Distribution:
     quantile: Callable[..., Any]
     density: Callable[..., Any] | None
     unshifted: TimeDistType | None = None
-    """Without truncation: the distribution that is scaled, then shifted, then clamped. If None, this distribution is
-    scaled, and nothing is shifted."""
+    """Without truncation: the distribution that is sampled on (0, 1), scaled to the bounds, shifted by ``c.shift`` and
+    clamped. If None, this distribution is scaled, and nothing is shifted."""
     bounded: bool = False
     """Whether the natural support is ``[min_t, max_t]``, so that nothing has to be scaled."""
     uses: tuple[str, ...] = ()
@@ -168,7 +168,10 @@ def _mode_slope(u: Any, s: float, sin: Any) -> Any:
 
 
 def _mode_cdf(t: Any, s: float, sin: Any = math.sin, where: Any = lambda when, yes, no: yes if when else no) -> Any:
-    """Invert ``_mode_map`` by bisection, because it has no closed inverse and its slope may be close to 0."""
+    """Invert ``_mode_map`` by bisection, because it has no closed inverse and its slope may be close to 0.
+
+    ``t`` is a Python float, with the default functions, or an array.
+    """
     low, high = 0 * t, 0 * t + 1
     for _ in range(56):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""What a sampler draws: times, pairs of times and indices, each made of uniform numbers.
+"""Times, pairs of times and indices as functions of uniform numbers.
 
 Times, Pairs and Index are :class:`~fastgen_rf.backends._standard.Draws`. They say how many uniform numbers a number of
 samples needs, and compute the samples from them in float64, inside the bounds of the dtype. All are hashable, because
@@ -64,8 +64,9 @@ class Pairs(Draws):
         chosen = xp.clip(chosen, 0.0, _BELOW_ONE)
         first, second = self.first.at(u[0], xp, special), self.second.at(u[1], xp, special)
         t, r = xp.maximum(first, second), xp.minimum(first, second)
-        # The equal pairs lie at the lower end of (0, n), and the zeros at its upper end. Thus both numbers of strata
-        # are right to the unit. The differences are exact: equal = 0.75 gives 48 pairs of 64, never 47 or 49.
+        # The sum start + chosen is uniform on (0, n). A pair has r = t if the sum is below n equal, and r = 0 if it is
+        # at least n - n zero. The sum would be rounded, and the differences here are exact: equal = 0.75 gives 48 pairs
+        # of 64, never 47 or 49.
         if self.zero is not None:
             r = xp.where(chosen >= n - n * self.zero - start, 0.0, r)
         return t, xp.where(chosen < n * self.equal - start, t, r)

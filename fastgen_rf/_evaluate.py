@@ -75,9 +75,10 @@ def check_fits(backend: Backend, array: Array, array_name: str, other: Any, name
     """Check that ``other`` is a floating array on the device of ``array`` and fits its shape."""
     _check_belongs(backend, array, array_name, other, name)
     shape, target, rank = other.shape, array.shape, len(other.shape)
-    if not backend.same_shape(shape, target[:rank]) and (
-        rank > len(target) or not all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
-    ):
+    fits = backend.same_shape(shape, target[:rank]) or (
+        rank <= len(target) and all(n == 1 or may_equal(n, m) for n, m in zip(shape, target, strict=False))
+    )
+    if not fits:
         raise ValueError(
             f"{name} must have a leading part of {array_name}'s shape {shown(tuple(target))}, or broadcast to it "
             f"after trailing singleton axes, got {shown(tuple(shape))}; use "

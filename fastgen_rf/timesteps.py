@@ -198,7 +198,7 @@ def sample_timestep_pairs(
     check_flag(stratified, "stratified")
     shape, backend, rng, dtype = _resolved(n, rng, xp, device, dtype)
     times, r_times = (_times(config, False, backend, dtype) for config in (first, second))
-    # A number whose value a trace leaves open may be positive.
+    # None saves a select where zero is 0. In a trace, a number whose value is not known is taken as positive.
     zeros = share_zero if lies_in(share_zero, math.ulp(0.0), 1) else None
     t, r = backend.sample(shape, Pairs(times, r_times, stratified, share_equal, zeros), rng, device, dtype)
     return t, r

@@ -32,8 +32,7 @@ def run_alone(code: str, *arguments: str) -> str:
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+        return int(listener.getsockname()[1])
 
 
 def run(code: str, count: int, folder: Path, *arguments: str, seconds: float = 180, **env: str) -> None:

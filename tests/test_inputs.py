@@ -57,8 +57,8 @@ def test_functions_of_a_number_alone_return_a_python_float() -> None:
         for wanted, t in (*((0.5, half) for half in HALVES), (0.0, 0), (1.0, 1), *ENDS):
             assert type(call(t)) is float
             assert call(t) == call(wanted) == call(np.array([wanted]))[0]
-    assert rf.timestep_density(1.5, CFG) == 0.0
     assert (rf.rf_alpha(0.25), rf.rf_sigma(0.25), rf.rf_sigma(-1e-12)) == (0.75, 0.25, 0.0)
+    assert (rf.timestep_density(1.5, CFG), rf.timestep_density(-0.5, CFG)) == (0.0, 0.0)
     assert rf.shift_timesteps(0.5, np.float16(0.5)) == rf.shift_timesteps(0.5, 0.5)
 
 

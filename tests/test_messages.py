@@ -56,6 +56,9 @@ shift_timesteps(0.5, X)
 shift_timesteps(X.astype(int), X)
     TypeError: t must be a real floating array, got dtype int64; t runs from 0 (data) to 1 (noise): divide integer
     timesteps (e.g. diffusers' 0..1000) by 1000
+convert_time(500, source='rf', target='sigma')
+    TypeError: time must be a float in [0, 1] or a real floating array, got 500; t runs from 0 (data) to 1 (noise):
+    divide integer timesteps (e.g. diffusers' 0..1000) by 1000
 convert_time(0.5j, source='sigma', target='rf')
     TypeError: time must be a float or a real floating array for source 'sigma', got 0.5j
 sample_timesteps(-1, CFG, rng=0, xp=np)

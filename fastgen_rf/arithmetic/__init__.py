@@ -1,4 +1,4 @@
-"""What a formula is, and the operands on which it can be evaluated.
+"""Formulas, and the operands on which they can be evaluated.
 
 A :class:`Formula` uses the operators of :class:`Operand` and the functions of :class:`Ops`. Its operands are Python
 floats, float64 arrays, or one of four classes: :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32` is

@@ -1,4 +1,4 @@
-"""Derivatives in a time, by the formulas themselves: a :class:`Slope` is a value and its derivative in that time.
+"""Dual numbers: a :class:`Slope` is a value and its derivative in a time.
 
 Its operators compute both (forward-mode differentiation), so a formula evaluated on a Slope gives its derivative. The
 derivative is made of plain operators, so every transformation of a framework can trace and differentiate it.

@@ -78,7 +78,7 @@ class CupyBackend(NumpyDtypes):
     def draw(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         # CuPy uses 32 bits of a seed.
         if isinstance(rng, int) and rng >> 32:
-            return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
+            return self._sample_on_host(shape, draws, np.random.default_rng(rng), device, dtype)
         with cupy.cuda.Device(_where_to_draw(rng, device)):
             if isinstance(rng, int):
                 rng = cupy.random.default_rng(rng)

@@ -72,8 +72,8 @@ class JaxBackend(NumpyDtypes):
                 if not any(isinstance(x, Tracer) for x in (*arrays, *times)):
                     return _evaluate(formula, dtype, *arrays, *times)
                 times = [jnp.asarray(t, jnp.float64) if isinstance(t, float) else t for t in times]
-        # The tracer of a Python float is float32 outside of the scope, and would become float64 inside, so this call
-        # is outside.
+        # Calls with tracers are made outside of the scope. The tracer of a Python float, as in jax.grad(f)(0.5), is a
+        # weakly typed float32, and the scope would make a float64 of it.
         return _evaluate(formula, dtype, *arrays, *times)
 
     def check_rng(self, rng: Any) -> None:
@@ -169,8 +169,9 @@ def _run(function: Any, dtype: Any, *operands: Any) -> Any:
         wide = [_with_trailing_axes(jnp.asarray(x, jnp.float64), operands[0].ndim) for x in operands]
         if isinstance(function, Formula):
             count = len(function.constants)
-            # A quotient by a float64 time can be a tie of float32. Then 1 ulp of float64 changes the result (0.25 % of
-            # the quotients at t = 0.7).
+            # XLA's product with 1 / t is 1 ulp of float64 off. After a cast to float32 this shows only if t has more
+            # than 24 bits, because only then can a quotient be a tie of float32 (0.25 % of the quotients at t = 0.7).
+            # With two times, formulas divide t_next or 1 - t_next by t.
             wide_time = any(t.dtype == jnp.float64 for t in operands[count:])
             if function.divides and (dtype == jnp.float64 or wide_time):
                 wide[count] = _spread(wide[count], wide[-1] if function.times == 2 else wide[0])

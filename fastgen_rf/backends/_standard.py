@@ -19,12 +19,13 @@ from fastgen_rf.arithmetic._triple_float32 import TRIPLE_OPS, TripleFloat32, lea
 
 
 class Draws:
-    """A function from float64 uniform numbers to samples, which lie inside the bounds of the dtype."""
+    """A function from float64 uniform numbers to samples."""
 
     count = 1
     """How many arrays a draw returns."""
     stratified: bool = False
-    """Whether ``u`` has shape (..., 2, n): places in strata, and numbers whose order is that of the strata."""
+    """If True, ``u`` has shape (..., 2, n): ``u[..., 0, :]`` are positions within a stratum, and
+    ``argsort(u[..., 1, :])`` is the random permutation that assigns a stratum to each sample."""
     leading: tuple[int, ...] = ()
     """Axes of ``u`` in front of (2, n) or (n,)."""
     __call__: Callable[..., tuple[Any, ...]]
@@ -32,7 +33,7 @@ class Draws:
 
     @property
     def boundaries(self) -> tuple[float, ...] | None:
-        """If the result is how many of some ascending numbers are at most ``u``, these numbers; else None."""
+        """If the sample is ``searchsorted(boundaries, u, side="right")``, these boundaries; else None."""
         return None
 
     def shape(self, n: int) -> tuple[int, ...]:
@@ -207,8 +208,13 @@ class Backend:
 
     def sample(self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any) -> tuple[Any, ...]:
         """Draw the arrays of ``draws`` in ``shape``: on the host with a NumPy generator, else with :meth:`draw`."""
-        if not isinstance(rng, np.random.Generator):
-            return self.draw(shape, draws, rng, device, dtype)
+        if isinstance(rng, np.random.Generator):
+            return self._sample_on_host(shape, draws, rng, device, dtype)
+        return self.draw(shape, draws, rng, device, dtype)
+
+    def _sample_on_host(
+        self, shape: tuple[int, ...], draws: Draws, rng: Any, device: Any, dtype: Any
+    ) -> tuple[Any, ...]:
         from scipy import special
 
         times = draws(rng.random(draws.shape(math.prod(shape))), np, special)
@@ -219,7 +225,7 @@ class Backend:
 
         An int seeds a new generator. Different ints must give different streams, however large they are.
         """
-        return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
+        return self._sample_on_host(shape, draws, np.random.default_rng(rng), device, dtype)
 
     def take(self, values: tuple[float, ...], index: Any, dtype: Any) -> Any:
         """Return ``values[index]`` in ``dtype``, which holds the values, with the shape and the device of ``index``."""

@@ -58,7 +58,9 @@ class TorchBackend(Backend):
             type(second) is kind
             and type(t) is kind
             and second.dtype.is_floating_point
+            and second.dtype is not _PACKED
             and t.dtype.is_floating_point
+            and t.dtype is not _PACKED
             and second.device == device
             and t.device == device
             and not torch.compiler.is_compiling()
@@ -130,7 +132,7 @@ class TorchBackend(Backend):
         if isinstance(rng, int):
             # torch's generators ignore further bits of a seed.
             if rng >> (32 if device.type == "cpu" else 64):
-                return self.sample(shape, draws, np.random.default_rng(rng), device, dtype)
+                return self._sample_on_host(shape, draws, np.random.default_rng(rng), device, dtype)
             rng = torch.Generator(device).manual_seed(rng)
         if rng is not None and (rng.device.type != device.type or device.index not in (None, rng.device.index or 0)):
             raise ValueError(f"rng and device must agree, got a generator on {rng.device} and device {device}")
@@ -141,6 +143,7 @@ class TorchBackend(Backend):
             # PyTorch parses the size in 0.7 us more if it is one tuple.
             u = torch.rand(*size, dtype=torch.float64, device=device, **options)
         else:
+            # A uniform number of 48 bits, made of two integers, is computed on the CPU.
             bits = torch.randint(2**24, (2, *size), dtype=torch.int32, device=device, **options).cpu().double()
             u = bits[0] * 2.0**-24 + bits[1] * 2.0**-48
         # An index takes one operation here, and ten in the arithmetic that all frameworks have.

@@ -21,7 +21,7 @@ _of_thread = threading.local()
 
 @contextmanager
 def scratch_tensors() -> Iterator[Any]:
-    """Lend two float64 tensors of ``WHOLE`` elements to one call. A call in the middle of this one makes its own.
+    """Provide two float64 tensors of ``WHOLE`` elements for one call; a reentrant call allocates new ones.
 
     A thread keeps them from call to call, because new memory costs page faults.
     """

@@ -1,8 +1,8 @@
 """Every look at PyTorch's private names: who else follows the operations on a tensor, and how sizes are compared.
 
-The names may disappear with any release of PyTorch, so none of them is needed: in place of a missing name stands a
-function that returns True. The answer is then "yes, something follows the operations", and plain tensor operations do
-the work. They are slower, and right under everything.
+The names may disappear with any release of PyTorch, so none of them is needed: a function that returns True replaces a
+missing name. The callers then assume that something follows the operations, and use plain tensor operations, which are
+slower, and correct in every case.
 """
 
 from __future__ import annotations

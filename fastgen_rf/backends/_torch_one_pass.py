@@ -180,14 +180,14 @@ _kernel_support: dict[torch.device, bool] = {}
 
 
 def _has_kernels(device: torch.device) -> bool:
-    """Whether Triton is installed, serves ``device`` and has not failed on it."""
+    """Whether Triton is installed, supports ``device`` and has not failed on it."""
     if device not in _kernel_support:
         try:
             from fastgen_rf.backends import _triton
         except ImportError:
             _kernel_support[device] = False
         else:
-            _kernel_support[device] = _triton.serves(device)
+            _kernel_support[device] = _triton.supports(device)
     return _kernel_support[device]
 
 
@@ -227,7 +227,10 @@ def _run_sizes(t: Any, like: Any, order: Any) -> list[int]:
 
 
 def _in_runs(t: Any, like: Any, sizes: list[int]) -> bool:
-    """Whether ``t`` has one element for each run, in the order of the runs."""
+    """Whether ``t`` has one element for each run, in the order of the runs.
+
+    With several varying axes, this order is that of t's axes only if ``like`` is contiguous.
+    """
     return t.numel() == math.prod(sizes) and (len(sizes) <= 1 or like.is_contiguous())
 
 

@@ -31,11 +31,11 @@ def widened(t: Any, rank: int, copy: bool = False) -> Any:
 
 
 def matched(times: Sequence[Any], device: torch.device) -> list[Any]:
-    """Python floats, or tensors on ``device``.
+    """Return the times as Python floats, if all of them are, or as tensors on ``device``.
 
-    A 0-d tensor moves from the CPU as the argument of a kernel, without a copy that would wait. A number next to a
-    tensor becomes a tensor, because PyTorch divides a number by a tensor, and on CUDA also a tensor by a number, with
-    two roundings.
+    A 0-d tensor on the CPU is passed as the argument of a kernel, because a copy would wait for the device. A float
+    next to a tensor becomes a tensor: PyTorch computes number / tensor, and on CUDA tensor / number, as a product with
+    the reciprocal.
     """
     moved = [
         t
@@ -116,7 +116,7 @@ def _new_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.devi
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
-# What a formula takes besides operators
+# The functions of tensors that a formula uses
 
 
 def _maximum(array: Any, floor: float) -> Any:
@@ -194,7 +194,7 @@ _MAPPED = Float32(torch, _plus, _plus, leading_bits)
 
 @evaluated_by_tracer
 def found_float64(device: torch.device) -> bool:
-    """Whether ``device`` computes in float64. The answer is kept."""
+    """Whether ``device`` computes in float64. The result is cached."""
     if device.type == "mps":
         return False
     if device not in _found:

@@ -28,7 +28,7 @@ _BLOCK = 1024
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 
-# What a formula may call
+# The functions that a formula calls
 
 
 @triton.jit
@@ -159,7 +159,7 @@ def _sum_products(grad, first, second, out, inner, BLOCK: tl.constexpr):  # type
 # Launches
 
 
-def serves(device: torch.device) -> bool:
+def supports(device: torch.device) -> bool:
     """Whether Triton compiles for ``device``: of NVIDIA's GPUs, for Ampere and later ones."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
@@ -176,13 +176,13 @@ def launch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], inner:
     n = out.numel()
     numbers = type(times[0]) is float
     tensors = (*arrays, out) if numbers else (*arrays, *times, out)
-    # Triton passes a Python float as float32 (https://github.com/pytorch/pytorch/pull/190340), so numbers come by their
-    # bits.
+    # Triton passes a Python float as float32 (https://github.com/pytorch/pytorch/pull/190340), so numbers are passed as
+    # the bits of an int64.
     bits = [struct.unpack("<q", struct.pack("<d", t))[0] for t in times] if numbers else []
     arguments = (*tensors[:-1], *bits, out, n, inner)
     # Triton analyzes the arguments of each call anew, so its launch takes 7 us of Python time; this one takes 2 us.
     # Triton compiles a kernel for dtypes, for addresses that are multiples of 16 or not, and for properties of the
-    # sizes, so a compiled kernel serves every call with an equal key.
+    # sizes, so a compiled kernel is right for every call with an equal key.
     aligned = [x.data_ptr() % 16 == 0 for x in tensors]
     key = (formula, numbers, n, inner, out.get_device(), *[x.dtype for x in tensors], *aligned)
     run = _compiled.get(key)

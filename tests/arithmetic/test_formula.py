@@ -92,9 +92,6 @@ def test_an_operand_has_every_operator_that_a_formula_may_use(name: str) -> None
             np.testing.assert_array_equal(value(operate(number, make(X))), rounded)
 
 
-# Blocks
-
-
 @pytest.mark.parametrize(
     ("shape", "size", "expected"),
     [

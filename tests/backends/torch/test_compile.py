@@ -215,9 +215,8 @@ def test_functions_of_constant_floats_compile_in_one_graph_and_export(call: Any)
     [
         lambda x, a: rf.x0_to_eps(x, Y, a / 8),
         lambda x, a: x * rf.convert_time(a, source="sigma", target="log_snr"),
-        lambda x, a: (
-            x * rf.make_t_list(int(2 * a), shift=a)[1] * rf.SampleTimestepConfig(t_list=(1, a / 8, 0)).t_list[1]
-        ),
+        lambda x, a: x * rf.make_t_list(int(2 * a), shift=a)[1],
+        lambda x, a: x * rf.SampleTimestepConfig(t_list=(1, a / 8, 0)).t_list[1],
         lambda x, a: rf.shift_timesteps(x.abs() / 8, a),
     ],
 )

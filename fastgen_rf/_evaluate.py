@@ -97,9 +97,9 @@ def floating_backend(array: Array, name: str) -> Backend:
 def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, source: str = "") -> Any:
     """Check a number and return it as a float; let anything else pass.
 
-    Accepted are floats in [low, high], the ints 0 and 1, and all ints in an unbounded interval. A float within 1e-12 of
+    Floats in [low, high], the ints 0 and 1, and all ints in an unbounded interval are accepted. A float within 1e-12 of
     the interval becomes its end. An object that converts to a JAX array is converted. ``source`` is the time
-    parameterization if the interval is another one than [0, 1].
+    parameterization if the interval is not [0, 1]; the caller then rejects other numbers with a message of its own.
     """
     given, t = t, plain(t)
     if type(t) is not float and isinstance(t, int) and not isinstance(t, bool) and (t in (0, 1) or high == math.inf):

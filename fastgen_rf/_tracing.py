@@ -85,4 +85,5 @@ def shown(value: Any) -> str:
         return shown(value.item())
     if value is None or isinstance(value, (bool, int, float, str)):
         return f"{fixed(value)!r}"
-    return type(value).__name__
+    # A SymInt is a size in the trace of an exporter.
+    return f"{value}" if type(value).__name__ == "SymInt" else type(value).__name__

@@ -154,7 +154,7 @@ def _checked_level(time: Any, source: str) -> Any:
         and (isinstance(number, (bool, complex)) or (high < math.inf and number not in (0, 1)))
     ):
         raise TypeError(f"time must be a float or a real floating array for source {source!r}, got {time!r}")
-    if source == "angle" and isinstance(time, np.generic):
+    if source == "angle" and isinstance(time, np.generic) and isinstance(number, float):
         # Float32 rounds pi/2 up.
         high = max(high, float(np.asarray(high, time.dtype)))
     elif source == "angle" and isinstance(time, np.ndarray):

@@ -253,7 +253,7 @@ def _of_namespace(xp: Any) -> Backend:
         return load(framework)
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace (numpy, torch, jax.numpy, cupy, ...), got {xp!r}")
-    return backend_of(xp.asarray(0.0), "xp")
+    return backend_of(xp.asarray(0.0), "xp.asarray(0.0)")
 
 
 def _of_value(value: Any, name: str, of_xp: Backend | None = None) -> Backend | None:

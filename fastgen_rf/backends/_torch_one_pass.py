@@ -85,8 +85,9 @@ def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any],
     first, ops, promotes = arrays[0], FLOATS, False
     if type(times[0]) is not float:
         ops = OPS
-        # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8.
-        promotes = first.ndim > 0 and first.dtype.itemsize > 1
+        # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8. For
+        # times without axes, the cast is kept, because second derivatives have other bits without it.
+        promotes = bool(times[0].ndim or times[-1].ndim) and first.dtype.itemsize > 1
         times = [widened(t, first.ndim, copy=recorded) for t in times]
     elif not first.is_cpu:
         # CUDA would multiply by the reciprocal of a number.
@@ -111,7 +112,7 @@ def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
     runs = times
     if type(times[0]) is not float:
         order: Any = _memory_order(first)
-        # Two times have one shape.
+        # evaluate has broadcast two times to one shape.
         sizes = _run_sizes(times[0], first, order)
         inner //= math.prod(sizes)
         expanded = sizes + [1] * (first.ndim - len(sizes))

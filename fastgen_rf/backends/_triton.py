@@ -227,9 +227,10 @@ _compiled: dict[Any, Any] = {}
 
 
 def sum_products(grad: Any, arrays: Sequence[Any], inner: int) -> Any:
-    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64; without a value for an array of None.
+    """Sum ``grad * array`` over each ``inner`` elements in a row, in float64: a row of the result for each array.
 
-    ``grad`` and the one or two arrays are dense tensors of one layout. A kernel sums blocks, torch the sums of blocks.
+    ``grad`` and the one or two arrays are dense tensors of one layout. The row of an array that is None is not set. A
+    kernel sums blocks, torch the sums of blocks.
     """
     kernel: Any = _sum_products
     first, second = (*arrays, None)[:2]

@@ -288,8 +288,9 @@ def test_dynamo_s_exception_contains_the_message(name: str) -> None:
 def test_what_dynamo_runs_is_right_as_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage sees nothing of a trace: here the same lines run eagerly, told that they are traced."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    values = (0.1, 2, True, None, "a", [1.5], (), np.array(0.5), C4)
-    assert shown(values) == "(0.1, 2, True, None, 'a', (1.5,), (), 0.5, Tensor)"
+    size = type("SymInt", (), {"__str__": lambda self: "s0"})()
+    values = (0.1, 2, True, None, "a", [1.5], (), np.array(0.5), C4, size)
+    assert shown(values) == "(0.1, 2, True, None, 'a', (1.5,), (), 0.5, Tensor, s0)"
     numbers = [0.1, -3, 0, math.inf, math.nan, True]
     assert list(map(repr, map(fixed, numbers))) == list(map(repr, numbers))
     assert [lies_in(x, 0.0, 1.0) for x in (0.0, 1.0, -1e-9, 1.1, math.nan)] == [True, True, False, False, False]

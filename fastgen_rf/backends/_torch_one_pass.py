@@ -85,8 +85,8 @@ def by_operations(formula: Formula, arrays: Sequence[Any], times: Sequence[Any],
     first, ops, promotes = arrays[0], FLOATS, False
     if type(times[0]) is not float:
         ops = OPS
-        # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8. For
-        # times without axes, the cast is kept, because second derivatives have other bits without it.
+        # Float64 times promote the first array where the two meet, which saves its cast. They do not promote float8.
+        # For times without axes the cast is kept, because second derivatives have other bits without it.
         promotes = bool(times[0].ndim or times[-1].ndim) and first.dtype.itemsize > 1
         times = [widened(t, first.ndim, copy=recorded) for t in times]
     elif not first.is_cpu:

@@ -45,7 +45,7 @@ def refusal(function: str, feature: str, framework: str) -> str | None:
     if row.needs == "special" and "special" not in FRAMEWORKS[framework].has:
         return "special functions"
     if row.needs != "arithmetic" and feature == "no_float64":
-        return "float64"
+        return "need float64" if row.arguments[0] == "time" else f"{row.arguments[0]} is on device"
     return None
 
 

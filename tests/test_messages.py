@@ -234,6 +234,7 @@ def check(text: str, **names: Any) -> None:
 
 def test_the_messages_of_every_framework() -> None:
     check(ON_EVERY_FRAMEWORK, X=np.ones((2, 3)))
+    assert str(rf._evaluate.mixed("x", SimpleNamespace(name="a"), "y", SimpleNamespace(name="b"))).endswith("a and b")
 
 
 def check_on(xp: Any, **names: Any) -> None:

@@ -102,24 +102,24 @@ def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, s
     parameterization if the interval is not [0, 1]; the caller then rejects other numbers with a message of its own.
     """
     given, t = t, plain(t)
+    if not isinstance(t, (float, int, complex)):
+        return of_one_framework(given)[0]
     if type(t) is not float and isinstance(t, int) and not isinstance(t, bool) and (t in (0, 1) or high == math.inf):
         try:
             t = float(t)
         except OverflowError:
             raise ValueError(f"{name} must be a number that float64 can hold, got {shown(given)}") from None
-    if isinstance(t, float):
-        if lies_in(t, low, high):
-            # A subclass of float may have arithmetic of its own.
-            return t if type(t) is float else float(t)
-        # NaN fails this check as well.
-        if not lies_in(t, low - SLACK, high + SLACK):
-            interval = f"[{low}, {high}] for source {source!r}" if source else "[0, 1]"
-            raise ValueError(f"{name} must lie in {interval}, got {shown(given)}")
-        return low if t < low else high
-    if isinstance(t, (int, complex)):
+    if not isinstance(t, float):
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")
-    return of_one_framework(given)[0]
+    if lies_in(t, low, high):
+        # A subclass of float may have arithmetic of its own.
+        return t if type(t) is float else float(t)
+    # NaN fails this check as well.
+    if not lies_in(t, low - SLACK, high + SLACK):
+        interval = f"[{low}, {high}] for source {source!r}" if source else "[0, 1]"
+        raise ValueError(f"{name} must lie in {interval}, got {shown(given)}")
+    return low if t < low else high
 
 
 def check_choices(source: Any, target: Any, choices: tuple[str, ...]) -> None:

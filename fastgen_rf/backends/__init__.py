@@ -56,7 +56,8 @@ _OF_PACKAGE = {name: name for name in FRAMEWORKS} | {"jaxlib": "jax"}
 def backend_of(array: Any, name: str) -> Backend:
     """Find the backend of ``array``; ``name`` is the name of the argument, for error messages."""
     for root, kind in _ARRAYS:
-        if isinstance(array, getattr(sys.modules.get(root), kind, ())):
+        module = sys.modules.get(root)
+        if module is not None and isinstance(array, getattr(module, kind, ())):
             if root == "numpy.ma":
                 raise TypeError(f"{name} must not be a masked array, got {kind}: fill it, or leave masked elements out")
             if root == "numpy" and type(array) is not np.ndarray:
@@ -121,7 +122,7 @@ def is_symbolic(n: Any) -> bool:
 def as_array(time: Any) -> Any:
     """Return a time that is no float: a tensor in place of a ``SymFloat``, and any array unchanged."""
     torch: Any = sys.modules.get("torch")
-    if not isinstance(time, getattr(torch, "SymFloat", ())):
+    if torch is None or not isinstance(time, getattr(torch, "SymFloat", ())):
         return time
     return torch.full((), time, dtype=torch.float64, device="cpu")
 

@@ -68,6 +68,9 @@ class NumpyBackend(NumpyDtypes):
     def device(self, array: Any) -> str:
         return "cpu"
 
+    def share_device(self, array: Any, other: Any) -> bool:
+        return True
+
     def _astype(self, array: Any, dtype: Any) -> Any:
         return np.asarray(array).astype(dtype, copy=False)
 

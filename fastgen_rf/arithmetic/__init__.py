@@ -3,8 +3,8 @@
 A :class:`Formula` uses the operators of :class:`Operand` and the functions of :class:`Ops`. Its operands are Python
 floats, float64 arrays, or one of four classes: :class:`~fastgen_rf.arithmetic._triple_float32.TripleFloat32` is
 float64 arithmetic on devices without float64, :class:`~fastgen_rf.arithmetic._slope.Slope` a value with its derivative,
-:class:`~fastgen_rf.arithmetic._term.Term` source text, and PyTorch's backend has a class for blocks of a tensor that
-the operators overwrite. Nothing here depends on a framework or a formula.
+:class:`~fastgen_rf.arithmetic._term.Term` source text, and :class:`~fastgen_rf.arithmetic._inplace.InPlace` a block of
+an array that the operators overwrite. Nothing here names a framework or a formula.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from fastgen_rf.arithmetic import FLOATS, Formula, Ops, TimeMap
-from fastgen_rf.arithmetic._blocks import blocks, part
+from fastgen_rf.arithmetic._inplace import InPlace, Scratch, blocks, part
 from fastgen_rf.backends._standard import Backend, numpy_dtype, with_trailing_axes
 
-# Elements of a block. The temporary arrays of an expression take 256 KiB each and stay in the cache.
+# Elements of a block. Two float64 scratch blocks of 256 KiB stay in the cache.
 _BLOCK = 2**15
 # Below this number of elements the plain expression is as fast.
 _LEAST = 2**16
@@ -99,9 +99,10 @@ class NumpyBackend(NumpyDtypes):
         out = np.empty_like(first, dtype=dtype, subok=False)
         *blocked, target = (np.asarray(array).transpose(order) for array in (*arrays, out))
         wide = [t if isinstance(t, float) else t.transpose(order) for t in wide]
-        for index in blocks(target.shape, _BLOCK):
-            operands = [array[index].astype(np.float64, copy=False) for array in blocked]
-            target[index] = formula.function(*operands, *[part(t, index) for t in wide], ops)
+        with _scratch.taken() as scratch:
+            for index in blocks(target.shape, _BLOCK):
+                loads = [_loaded(array[index], held) for array, held in zip(blocked, scratch, strict=False)]
+                target[index] = formula.function(*loads, *[part(t, index) for t in wide], ops).values
         return out
 
     def map(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
@@ -112,6 +113,16 @@ class NumpyBackend(NumpyDtypes):
         if device is not None and not (isinstance(device, str) and device == "cpu"):
             raise ValueError(f"device must be None or 'cpu' for NumPy, got {device!r}; name another framework with xp")
         return values.astype(dtype)
+
+
+_scratch = Scratch(lambda: np.empty((2, _BLOCK), dtype=np.float64))
+
+
+def _loaded(array: Any, scratch: Any) -> InPlace:
+    """Copy ``array`` to ``scratch`` and return the copy as an operand of formulas."""
+    held = scratch[: array.size].reshape(array.shape)
+    held[...] = array
+    return InPlace(held)
 
 
 def _sqrt(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fastgen_rf.arithmetic import FLOATS, Formula, gradient
-from fastgen_rf.arithmetic._blocks import blocks, part
+from fastgen_rf.arithmetic._inplace import blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.backends import _torch_internals as internals
 from fastgen_rf.backends._standard import with_trailing_axes
@@ -65,7 +65,7 @@ def _dispatch(formula: Formula, arrays: Sequence[Any], times: Sequence[Any], dty
         return _in_one_kernel(formula, arrays, times, dtype)
     wide = [widened(t, first.ndim) for t in times]
     ops = FLOATS if isinstance(wide[0], float) else OPS
-    with scratch_tensors() as scratch:
+    with scratch_tensors.taken() as scratch:
         if first.numel() <= WHOLE:
             strides = first.stride()
             loads = [loaded(array, held, strides) for array, held in zip(arrays, scratch, strict=False)]
@@ -335,7 +335,7 @@ def _backward_in_blocks(formula: Formula, grad: Any, like: Any, arrays: Any, tim
     inputs, outputs, totals = (_permuted(order, *those) for those in (arrays, gradients, sums))
     ops = FLOATS if isinstance(times[0], float) else OPS
     coefficients = [(gradient(formula, place).function, x) for place, x in enumerate(outputs) if x is not None]
-    with scratch_tensors() as (one, two):
+    with scratch_tensors.taken() as (one, two):
         for index in blocks(source.shape, WHOLE if grad.numel() <= WHOLE else _BLOCK):
             strides = layout[index].stride()
             wide = loaded(source[index], one, strides).values

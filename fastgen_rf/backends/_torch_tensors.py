@@ -13,7 +13,7 @@ import torch
 
 from fastgen_rf._tracing import evaluated_by_tracer
 from fastgen_rf.arithmetic import Float32, Ops
-from fastgen_rf.arithmetic._blocks import blocks, part
+from fastgen_rf.arithmetic._inplace import blocks, part
 from fastgen_rf.arithmetic._triple_float32 import leading_bits
 from fastgen_rf.backends import _torch_internals as internals
 

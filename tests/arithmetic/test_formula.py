@@ -13,7 +13,7 @@ import pytest
 from fastgen_rf import _formulas
 from fastgen_rf._formulas import CONVERSIONS, RESCALINGS
 from fastgen_rf.arithmetic import FLOATS, Formula, Operand, Ops, formula, gradient
-from fastgen_rf.arithmetic._blocks import blocks, part
+from fastgen_rf.arithmetic._inplace import InPlace, blocks, part
 from fastgen_rf.arithmetic._slope import Slope, slope_ops
 from fastgen_rf.arithmetic._term import Term, source
 from fastgen_rf.arithmetic._triple_float32 import TripleFloat32
@@ -70,6 +70,7 @@ class Float32Only(Backend):
 X, Y = np.array([0.5, -3.0, 7.0]), np.array([2.0, 0.25, -5.0])
 OPERANDS = {
     "Slope": (lambda x: Slope(x, 1.0), lambda slope: slope.value),
+    "InPlace": (lambda x: InPlace(x.copy()), lambda block: block.values),
     "TripleFloat32": (
         lambda x: TripleFloat32((x.astype(np.float32),), Float32Only(np)._float32),
         lambda triple: triple.float32().astype(np.float64),

@@ -130,7 +130,7 @@ def test_a_sum_on_a_tie_of_float32_goes_where_float64_goes() -> None:
     assert np.array_equal((triple(half) + triple(tiny)).float32(), (half + tiny).astype(np.float32))
 
 
-@pytest.mark.parametrize("floor", [1e-6, 0.75])
+@pytest.mark.parametrize("floor", [1e-6, 0.75, 0.3])
 def test_the_larger_of_a_value_and_a_number_is_found_to_the_last_bit(floor: float) -> None:
     apart = floor * 2.0 ** -np.arange(1, 53)
     a = np.concatenate([[floor, 0.0], floor + apart, floor - apart, floor * samples(11)])

@@ -59,10 +59,19 @@ def test_bfloat16_results_are_numpys_float64_rounded_once(xp: Any, row: Row) -> 
 
 
 @every_row
+@pytest.mark.backends("numpy", "torch", "cupy", "array_api_strict", "dask")
 @pytest.mark.needs("float64 taken away")
 def test_results_without_float64_have_numpys_bits(xp: Any, row: Row) -> None:
     host = arguments(row, "float32")
     assert_same_bits(xp.numpy(xp.no_float64(row, [xp.array(x) for x in host])), row(*host))
+
+
+@every_row
+@pytest.mark.slow  # what could change the bits are the optimizations of the compiler
+@pytest.mark.backends("jax")
+@pytest.mark.needs("float64 taken away")
+def test_compiled_results_without_float64_have_numpys_bits(xp: Any, row: Row) -> None:
+    test_results_without_float64_have_numpys_bits(xp, row)
 
 
 @pytest.mark.parametrize("t", HARD_TIMES.tolist())

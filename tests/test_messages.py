@@ -128,8 +128,8 @@ make_t_list(2, max_t=1.5)
     ValueError: max_t must lie in (0, 1], got 1.5
 shift_timesteps(0.5, -1)
     ValueError: shift must be positive, got -1
-convert_time(float('nan'), source='log_snr', target='rf')
-    ValueError: time must lie in [-inf, inf] for source 'log_snr', got nan
+convert_time(float('nan'), source='rf', target='log_snr')
+    ValueError: time must lie in [0, 1], got nan
 convert_time(-2, source='sigma', target='rf')
     ValueError: time must lie in [0.0, inf] for source 'sigma', got -2
 make_t_list(2, shift=1e9)

@@ -221,7 +221,8 @@ def _read(value: Any) -> Any:
         if hasattr(array, "tolist"):
             return array.tolist()
         return float(array) if array.shape == () else list(array)
-    except Exception as error:  # Each framework has an error of its own for a value that a trace does not have.
+    # Each framework raises a different exception for a value that a trace does not have.
+    except Exception as error:
         raise TypeError(
             f"t_list must be a sequence of floats, got {value!r}, which cannot be read; t_list is static: "
             "make it outside the traced function, or jit with static_argnames='t_list'"

@@ -190,7 +190,7 @@ def _mode_ends(s: float, low: float, high: float) -> tuple[float, float]:
 
 
 def _logitnormal(mean: Callable[[Any], float], **placement: Any) -> Distribution:
-    """Distribution of a t whose logit is normal, with this mean and the standard deviation ``p_std``."""
+    """Make a logit-normal distribution: logit(t) is normal with this mean and the standard deviation ``p_std``."""
 
     def quantile(u: Any, c: Any, low: float, high: float, xp: Any, special: Any) -> Any:
         return special.expit(_normal(u, mean(c), c.p_std, _logit(low), _logit(high), xp, special))
@@ -227,8 +227,8 @@ def _logit(t: float) -> float:
 # In an interval that is narrower than this, in standard deviations, the density is exponential to 1e-11, while
 # differences of the CDF cancel.
 _NARROW = 1e-5
-# Beyond this number of standard deviations the tail has a formula of its own. Here the CDF is 3e-89, and u times that
-# is still a normal float64.
+# Beyond this number of standard deviations a separate formula computes the tail. Here the CDF is 3e-89, and u times
+# that is still a normal float64.
 _FAR = 20.0
 
 

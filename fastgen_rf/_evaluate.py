@@ -99,7 +99,7 @@ def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, s
 
     Floats in [low, high], the ints 0 and 1, and all ints in an unbounded interval are accepted. A float within 1e-12 of
     the interval becomes its end. An object that converts to a JAX array is converted. ``source`` is the time
-    parameterization if the interval is not [0, 1]; the caller then rejects other numbers with a message of its own.
+    parameterization if the interval is not [0, 1]. In that case the caller must reject other numbers beforehand.
     """
     given, t = t, plain(t)
     if not isinstance(t, (float, int, complex)):
@@ -113,7 +113,7 @@ def checked_time(t: Any, name: str = "t", low: float = 0.0, high: float = 1.0, s
         hint = _INTEGER_TIME if type(t) is int and name != "u" else ""
         raise TypeError(f"{name} must be a float in [0, 1] or a real floating array, got {shown(given)}{hint}")
     if lies_in(t, low, high):
-        # A subclass of float may have arithmetic of its own.
+        # A subclass of float may define different arithmetic, so it is converted.
         return t if type(t) is float else float(t)
     # NaN fails this check as well.
     if not lies_in(t, low - SLACK, high + SLACK):

@@ -60,8 +60,8 @@ def fixed(value: Any) -> Any:
         return value
     kind = float if isinstance(value, float) else int
     number = kind(value)
-    # The condition is true, except for NaN. For a number whose value is not known until the call, it raises Dynamo's
-    # error for data-dependent values, which says more than the error of repr.
+    # The condition is true, except for NaN. If the value is not known until the call, it raises Dynamo's error for
+    # data-dependent values, which is clearer than the error of repr.
     return kind(f"{number!r}") if number > 0 or number <= 0 else number
 
 

@@ -71,7 +71,7 @@ TimeList: TypeAlias = Sequence[float] | Array
 """A t_list as an argument."""
 
 
-# What tells a type checker the array that a sampler returns, without a framework imported.
+# Protocols that let a type checker infer the array type of a sample. They import no framework.
 
 
 class Namespace(Protocol[T_co]):
@@ -89,7 +89,7 @@ class TensorNamespace(Protocol[T_co]):
 
 
 class TensorGenerator(Protocol[T_co]):
-    """PyTorch's generator, whose state is a tensor."""
+    """PyTorch's generator. Its state is a tensor."""
 
     def get_state(self) -> T_co: ...
 
@@ -97,7 +97,7 @@ class TensorGenerator(Protocol[T_co]):
 
 
 class Key(Protocol[T_co]):
-    """JAX's key, an array whose parts are arrays of the type that it draws."""
+    """JAX's key. It is an array of the same type as the samples."""
 
     def addressable_data(self, index: int, /) -> T_co: ...
 

@@ -85,7 +85,7 @@ def backend_of(array: Any, name: str) -> Backend:
 
 
 def check_plain(array: Any, name: str) -> None:
-    """Raise TypeError if ``array`` is a subclass of ndarray with arithmetic of its own, which a formula would bypass.
+    """Raise TypeError if ``array`` is a subclass of ndarray with different arithmetic, which a formula would bypass.
 
     Examples are quantities with units and the masked arrays of astropy. They override ufuncs (astropy, unyt) or
     operators only (the package quantities). ``np.memmap``, ``np.matrix`` and the subclasses of image loaders override

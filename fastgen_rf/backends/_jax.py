@@ -323,7 +323,7 @@ def _computes_float64(platform: str) -> bool:
     try:
         with jax.enable_x64(True):
             jax.jit(lambda x: x * x + x, in_shardings=place).lower(1.0).compile()
-    # Each platform has exceptions of its own.
+    # Each platform raises different exceptions.
     except Exception:
         return False
     return True

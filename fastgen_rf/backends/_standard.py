@@ -135,7 +135,7 @@ class Backend:
         return self._astype(result.float32() if isinstance(result, TripleFloat32) else result, dtype)
 
     def map_times(self, function: TimeMap, times: Sequence[Any], constants: tuple[Any, ...] = ()) -> Any:
-        """Call :meth:`map` for a function whose result may be infinite or overflow, without NumPy's warnings."""
+        """Call :meth:`map` without NumPy's warnings, for functions that may overflow or return infinity."""
         # Many namespaces compute with NumPy.
         with np.errstate(divide="ignore", over="ignore"):
             return self.map(function, times, constants)
@@ -250,7 +250,7 @@ def makes_arrays_on(device: Any, backend: Backend) -> bool:
         if device in backend.devices():
             return True
         placed = backend.device(backend.xp.empty(0, device=device))
-    # Each namespace has exceptions of its own.
+    # Each namespace raises different exceptions.
     except Exception:
         return False
     # dpnp lists devices of SYCL, but the devices of its arrays have another type, and it accepts names as well.

@@ -124,7 +124,7 @@ def _in_one_kernel(formula: Formula, arrays: Sequence[Any], times: Sequence[Any]
         ]
     try:
         _triton.launch(formula, arrays, runs, inner, out)
-    # Triton needs a C compiler and a matching driver, and each of them fails with an exception of its own.
+    # Triton needs a C compiler and a matching driver, and each of them raises different exceptions.
     except Exception as error:
         _report_failure(first, error)
         return by_operations(formula, arrays, times, dtype, recorded=False)

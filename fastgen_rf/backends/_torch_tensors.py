@@ -203,7 +203,7 @@ def found_float64(device: torch.device) -> bool:
             return False
         try:
             _found[device] = _computes_float64(device)
-        # Each type of device has exceptions of its own.
+        # Each type of device raises different exceptions.
         except Exception:
             _found[device] = False
     return _found[device]
